@@ -1,0 +1,69 @@
+// Package resource is the declared form of what the store holds: the file that `extauthz apply`
+// reads and `extauthz export` writes.
+package resource
+
+import (
+	"fmt"
+
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// Set is a whole resource file. Applying it creates or updates each resource that it names and
+// leaves all others alone.
+type Set struct {
+	Organizations []Organization
+	Teams         []Team
+	Users         []User
+	Keys          []Key
+	Mappings      []Mapping
+}
+
+// Organization declares one organization.
+type Organization struct {
+	teams.Organization
+	// KeepSpend leaves the spend of an existing row as it is: the file does not state it.
+	KeepSpend bool
+}
+
+// Team declares one team.
+type Team struct {
+	teams.Team
+	KeepSpend bool // as in [Organization]
+}
+
+// User declares one user.
+type User struct {
+	teams.User
+	KeepSpend bool // as in [Organization]
+}
+
+// Key declares one virtual key by its hash.
+type Key struct {
+	keys.Key
+	KeepSpend bool // as in [Organization]
+}
+
+// Mapping declares one mapping.
+type Mapping struct {
+	mapping.Mapping
+	// KeyAlias names the key when KeyID is empty: a key of the same set, else one in the store.
+	KeyAlias string
+}
+
+// Error says which resource of a set cannot be applied, and why. Nothing of the set was applied.
+type Error struct {
+	Section string // organizations, teams, users, keys or mappings
+	Index   int    // from 0, in the section's order
+	Field   string // the field at fault, as in the file; empty for the whole resource
+	Reason  string
+}
+
+func (e *Error) Error() string {
+	place := fmt.Sprintf("%s[%d]", e.Section, e.Index)
+	if e.Field != "" {
+		place += "." + e.Field
+	}
+	return place + ": " + e.Reason
+}

@@ -1,0 +1,63 @@
+// Package mapping decides which virtual key a verified caller gets.
+//
+// A mapping ties one claim value of one issuer (or of any issuer) to a key. Callers without a
+// mapping meet the no-match policy: they are rejected, registered, or pass as their team.
+// The package trusts the identity it is given (packages token and teams established it) and
+// leaves the use of the key it finds (blocked, expired, over budget) to the caller.
+package mapping
+
+import (
+	"context"
+	"errors"
+
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/token"
+)
+
+// Subject is what a mapping is looked up by: the exact bytes of one claim of one issuer.
+type Subject struct {
+	Issuer token.IssuerURL
+	Claim  string // the configured claim path, as text
+	Value  string
+}
+
+// Mapping is a row of the jwt_key_mappings table.
+type Mapping struct {
+	// Issuer is the issuer the mapping is for; empty means any issuer.
+	Issuer token.IssuerURL
+	Claim  string
+	Value  string
+	KeyID  keys.ID
+	Active bool
+}
+
+// ErrConflict says that a concurrent writer's mapping was in the way and is gone again, or that the
+// mapping to rebind no longer names the expected key: nothing was written.
+var ErrConflict = errors.New("registration conflict")
+
+// ErrLimited says that the team already has as many auto-registered keys as it may have.
+var ErrLimited = errors.New("registration limited")
+
+// Store reads and writes mappings and keys. Absence is [teams.ErrNotFound]; any other error
+// means that nothing is known. Implementations are safe for concurrent use.
+type Store interface {
+	// Mapping returns the mapping for the subject: the issuer's own row if there is one, active or
+	// not, else the row for any issuer.
+	Mapping(ctx context.Context, subject Subject) (*Mapping, error)
+
+	// Key returns a virtual key.
+	Key(ctx context.Context, id keys.ID) (*keys.Key, error)
+
+	// Register writes a new key and a mapping of the subject to it in one transaction and returns the
+	// mapping. If the subject already has a mapping of its own issuer, nothing is written and
+	// that mapping is returned; if that mapping vanished meanwhile, ErrConflict.
+	// maxTeamKeys bounds the auto-registered keys of the key's team that are not blocked
+	// (ErrLimited); 0 means no bound.
+	Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, error)
+
+	// Rebind replaces the auto-registered key that the subject's own mapping names by a new one, in one
+	// transaction: the new key is written, the mapping points to it, the old key is blocked.
+	// ErrConflict if the mapping is no longer an active one of old, or if old is blocked, expired or
+	// not auto-registered.
+	Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key) (*Mapping, error)
+}

@@ -1,0 +1,84 @@
+// Package teams decides who a caller is and what the operator's policy lets that caller do.
+//
+// It turns verified claims into an [Identity], applies the policy (email domains, roles, scopes,
+// the proxy admin), selects the caller's team and matches routes and models.
+// It trusts the claims it is given (package token verified them) and the rows it is given (the
+// store wrote them); it leaves the choice of a virtual key to package mapping and every HTTP
+// status to package authz.
+package teams
+
+import (
+	"context"
+	"errors"
+)
+
+// TeamID identifies a team. The zero value means "no team".
+type TeamID string
+
+// UserID identifies a user. The zero value means "no user".
+type UserID string
+
+// OrganizationID identifies an organization. The zero value means "no organization".
+type OrganizationID string
+
+// ErrNotFound says that the store holds no such row. It is the only error that means absence:
+// every other error of a store means that nothing is known (an outage must never look like an
+// unmapped caller).
+var ErrNotFound = errors.New("not found")
+
+// Micros is an amount of money in millionths of the operator's currency unit. Amounts are
+// integers from the resource file to the database so that sums are exact.
+type Micros int64
+
+// Budget is a ceiling on spend. A nil Max is unlimited; a Max of 0 permits nothing.
+type Budget struct {
+	Max   *Micros
+	Spend Micros
+}
+
+// Exceeded reports whether nothing is left to spend: spend ≥ max.
+func (b Budget) Exceeded() bool { return b.Max != nil && b.Spend >= *b.Max }
+
+// Limits are the rate limits that Envoy enforces from our dynamic metadata, per minute.
+// nil means no limit; 0 is a real limit of zero.
+type Limits struct {
+	RPM *int64 // requests per minute
+	TPM *int64 // tokens per minute
+}
+
+// Organization is a row of the organizations table.
+type Organization struct {
+	ID      OrganizationID
+	Alias   string
+	Blocked bool
+	Budget  Budget
+}
+
+// Team is a row of the teams table. Empty Models or AllowedRoutes restrict nothing.
+type Team struct {
+	ID             TeamID
+	Alias          string
+	OrganizationID OrganizationID
+	Models         []string
+	AllowedRoutes  []string
+	Blocked        bool
+	Budget         Budget
+	Limits         Limits
+}
+
+// User is a row of the users table. A caller need not have one.
+type User struct {
+	ID      UserID
+	Email   string
+	Blocked bool
+	Budget  Budget
+}
+
+// Directory reads teams, organizations and users. Its methods return [ErrNotFound] for a row that
+// does not exist and are safe for concurrent use. Callers must not change what they are given:
+// a cache may share it.
+type Directory interface {
+	Team(ctx context.Context, id TeamID) (*Team, error)
+	Organization(ctx context.Context, id OrganizationID) (*Organization, error)
+	User(ctx context.Context, id UserID) (*User, error)
+}
