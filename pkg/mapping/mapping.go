@@ -28,7 +28,10 @@ type Mapping struct {
 	Claim  string
 	Value  string
 	KeyID  keys.ID
+	// Active is false for a mapping that was switched off: it denies, it is not absent.
 	Active bool
+	// AutoRegistered marks a mapping that Register made; an operator's own is never rebound.
+	AutoRegistered bool
 }
 
 // ErrConflict says that a concurrent writer's mapping was in the way and is gone again, or that the
@@ -57,7 +60,7 @@ type Store interface {
 
 	// Rebind replaces the auto-registered key that the subject's own mapping names by a new one, in one
 	// transaction: the new key is written, the mapping points to it, the old key is blocked.
-	// ErrConflict if the mapping is no longer an active one of old, or if old is blocked, expired or
-	// not auto-registered.
+	// ErrConflict if the mapping is no longer an active, auto-registered one of old, or if old is
+	// blocked, expired or not auto-registered.
 	Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key) (*Mapping, error)
 }

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"github.com/extauthz/extauthz/internal/store"
+	"github.com/extauthz/extauthz/internal/telemetry"
+	"github.com/extauthz/extauthz/pkg/authz"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
+)
+
+// addresses are where a running server listens; a configured port 0 has become a real one.
+type addresses struct{ server, telemetry string }
+
+// serve runs the service until ctx ends. It is the one place where everything is wired.
+func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(addresses)) error {
+	logger := newLogger(out, c.GetLog().GetLevel())
+	metrics := telemetry.NewMetrics(version())
+
+	verifier, err := token.NewVerifier(issuersOf(c), token.Options{Logger: logger})
+	if err != nil {
+		return usageError{err}
+	}
+	rows, err := openRows(ctx, c, metrics)
+	if err != nil {
+		return err
+	}
+	defer rows.close()
+	server, err := newServer(c, verifier, rows, telemetry.Observer(metrics, &telemetry.DecisionLog{
+		Logger: logger, AllowSampleRate: c.GetLog().GetAllowSampleRate(),
+	}))
+	if err != nil {
+		return usageError{err}
+	}
+
+	listener, err := listen(c.GetServer().GetAddress(), c.GetServer().GetSocketMode())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }()
+	telemetryListener, err := listen(c.GetTelemetry().GetAddress(), "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = telemetryListener.Close() }()
+
+	checks := health.NewServer()
+	ready := &readiness{checks: checks, verifier: verifier, store: rows.store, logger: logger}
+	s := &service{
+		logger: logger, verifier: verifier, ready: ready,
+		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),
+		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
+		drainTimeout: c.GetServer().GetDrainTimeout().AsDuration(),
+	}
+	at := addresses{server: listener.Addr().String(), telemetry: telemetryListener.Addr().String()}
+	logger.Info("listening", "server", at.server, "telemetry", at.telemetry, "version", version())
+	started(at)
+	return s.run(ctx, listener, telemetryListener)
+}
+
+func newLogger(out io.Writer, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: l}))
+}
+
+func grpcOptions(s *configv1.Server) authz.GRPCOptions {
+	return authz.GRPCOptions{
+		MaxMessageBytes:      int(s.GetMaxMessageBytes()),
+		MaxConcurrentStreams: s.GetMaxConcurrentStreams(),
+		MaxConnectionAge:     s.GetMaxConnectionAge().AsDuration(),
+		Reflection:           s.GetReflection(),
+	}
+}
+
+func newServer(c *configv1.Config, verifier *token.Verifier, rows *rows, observe func(context.Context, *authz.Decision, time.Duration)) (*authz.Server, error) {
+	policy, err := teams.NewPolicy(policyOf(c.GetPolicy()), rows.directory)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := claimsOf(c)
+	if err != nil {
+		return nil, err
+	}
+	mappings, err := mappingOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return authz.NewServer(authz.Config{
+		Authorizer: &authz.Authorizer{
+			Verifier: verifier, Policy: policy, Claims: claims,
+			Resolver:          mapping.NewResolver(mappings, rows.mappings),
+			CredentialHeaders: c.GetCredentials().GetHeaders(),
+			Now:               time.Now,
+		},
+		Selector:     c.GetPolicy().GetTeams().GetSelectorHeader(),
+		ModelHeaders: c.GetPolicy().GetModelHeaders(),
+		Response:     responseOf(c),
+		Timeout:      c.GetServer().GetCheckTimeout().AsDuration(),
+		Observe:      observe,
+	})
+}
+
+// rows are the store as the decision sees it. With no store, directory and mappings are nil.
+type rows struct {
+	store     store.Store
+	directory teams.Directory
+	mappings  *mapping.Cached
+	close     func()
+}
+
+func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics) (*rows, error) {
+	if c.GetStore().GetUrl() == "none" {
+		return &rows{close: func() {}}, nil
+	}
+	opened, err := openStore(ctx, c.GetStore())
+	if err != nil {
+		return nil, err
+	}
+	measured := telemetry.Measure(opened, metrics)
+	limits, timeout := c.GetCache(), c.GetStore().GetTimeout().AsDuration()
+	directory, err := teams.NewCachedDirectory(measured, teams.CacheOptions{
+		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	mappings, err := mapping.NewCached(measured, mapping.CacheOptions{
+		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
+		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &rows{store: opened, directory: directory, mappings: mappings, close: func() {
+		directory.Close()
+		mappings.Close()
+		opened.Close()
+	}}, nil
+}
+
+func openStore(ctx context.Context, s *configv1.Store) (store.Store, error) {
+	opened, err := store.Open(ctx, storeOptions(s))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return opened, nil
+}
+
+func storeOptions(s *configv1.Store) store.Options {
+	return store.Options{URL: s.GetUrl(), Timeout: s.GetTimeout().AsDuration(), MaxConnections: int(s.GetMaxConnections())}
+}
+
+// service is what runs.
+type service struct {
+	logger       *slog.Logger
+	verifier     *token.Verifier
+	ready        *readiness
+	grpc         *grpc.Server
+	http         *http.Server
+	drainTimeout time.Duration
+}
+
+// run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others.
+func (s *service) run(ctx context.Context, server, telemetryListener net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { s.verifier.Run(ctx); return nil })
+	group.Go(func() error { s.ready.watch(ctx); return nil })
+	group.Go(func() error { return s.grpc.Serve(server) })
+	group.Go(func() error {
+		if err := s.http.Serve(telemetryListener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("telemetry: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error { <-ctx.Done(); return s.drain() })
+	return group.Wait()
+}
+
+// drain tells health checks that this replica is going, lets the checks under way end, and stops the
+// telemetry listener last, so that a probe can see the drain.
+func (s *service) drain() error {
+	s.logger.Info("draining")
+	s.ready.drain()
+	drained := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(s.drainTimeout):
+		s.grpc.Stop()
+	}
+	s.logger.Info("drained")
+	return s.http.Close()
+}

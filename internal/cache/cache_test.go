@@ -1,0 +1,326 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/extauthz/extauthz/internal/cache"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errAbsent = errors.New("absent")
+
+// clock is a clock that only moves when told to.
+type clock struct{ nanos atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
+func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+// source is the store behind a cache under test. hold, if not nil, blocks loads after they have read.
+type source struct {
+	mu    sync.Mutex
+	rows  map[string]int
+	err   error
+	loads atomic.Int64
+	read  chan struct{}
+	hold  chan struct{}
+}
+
+func (s *source) load(ctx context.Context, key string) (int, error) {
+	s.loads.Add(1)
+	s.mu.Lock()
+	value, found := s.rows[key]
+	err, read, hold := s.err, s.read, s.hold
+	s.mu.Unlock()
+	if read != nil {
+		read <- struct{}{}
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case !found:
+		return 0, fmt.Errorf("%s: %w", key, errAbsent)
+	}
+	return value, nil
+}
+
+func (s *source) set(key string, value int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows[key] = value
+}
+
+func (s *source) remove(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rows, key)
+}
+
+func newCache(t testing.TB, s *source, c *clock) *cache.Cache[string, int] {
+	t.Helper()
+	made, err := cache.New(cache.Options[string, int]{
+		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: 10 * time.Second,
+		MaxEntries: 1000, MaxAbsent: 100, LoadTimeout: time.Minute, Now: c.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(made.Close)
+	return made
+}
+
+func setUp(t testing.TB, rows map[string]int) (*cache.Cache[string, int], *source, *clock) {
+	s, c := &source{rows: rows}, &clock{}
+	return newCache(t, s, c), s, c
+}
+
+func expect(t *testing.T, c *cache.Cache[string, int], key string, value int, cached bool) {
+	t.Helper()
+	got, hit, err := c.Get(t.Context(), key)
+	if got != value || hit != cached || err != nil {
+		t.Fatalf("Get(%q) = %d, cached %v, %v; want %d, cached %v", key, got, hit, err, value, cached)
+	}
+}
+
+func expectAbsent(t *testing.T, c *cache.Cache[string, int], key string, cached bool) {
+	t.Helper()
+	_, hit, err := c.Get(t.Context(), key)
+	if hit != cached || !errors.Is(err, errAbsent) {
+		t.Fatalf("Get(%q) = cached %v, %v; want absent, cached %v", key, hit, err, cached)
+	}
+}
+
+func TestTTLCountsFromTheLoadAndDoesNotSlide(t *testing.T) {
+	c, s, clock := setUp(t, map[string]int{"a": 1})
+	expect(t, c, "a", 1, false)
+	s.set("a", 2)
+	for range 6 {
+		clock.advance(9 * time.Second)
+		expect(t, c, "a", 1, true)
+	}
+	clock.advance(6 * time.Second) // 60 s
+	expect(t, c, "a", 2, false)
+}
+
+func TestAbsenceIsCachedForItsOwnTTL(t *testing.T) {
+	c, s, clock := setUp(t, map[string]int{})
+	expectAbsent(t, c, "a", false)
+	expectAbsent(t, c, "a", true)
+	s.set("a", 1)
+	expectAbsent(t, c, "a", true)
+	clock.advance(10 * time.Second)
+	expect(t, c, "a", 1, false)
+	if n := s.loads.Load(); n != 2 {
+		t.Fatalf("%d loads, want 2", n)
+	}
+}
+
+func TestErrorsAreNotCached(t *testing.T) {
+	c, s, _ := setUp(t, map[string]int{"a": 1})
+	s.err = errors.New("down")
+	for range 2 {
+		if _, _, err := c.Get(t.Context(), "a"); !errors.Is(err, s.err) {
+			t.Fatalf("got %v, want the store's error", err)
+		}
+	}
+	s.mu.Lock()
+	s.err = nil
+	s.mu.Unlock()
+	expect(t, c, "a", 1, false)
+}
+
+func TestInvalidationIsSeenAtOnce(t *testing.T) {
+	c, s, _ := setUp(t, map[string]int{"a": 1, "b": 1})
+	for n := 2; n < 200; n++ {
+		expect(t, c, "a", n-1, false)
+		s.set("a", n)
+		c.Invalidate("a")
+	}
+	expect(t, c, "b", 1, false)
+	s.remove("b")
+	c.InvalidateAll()
+	expectAbsent(t, c, "b", false)
+}
+
+// A reader that read before a change and finishes after it must not bring the old value back.
+func TestLoadOverlappedByInvalidationIsNotStored(t *testing.T) {
+	for name, invalidate := range map[string]func(*cache.Cache[string, int]){
+		"one": func(c *cache.Cache[string, int]) { c.Invalidate("a") },
+		"all": func(c *cache.Cache[string, int]) { c.InvalidateAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, s, _ := setUp(t, map[string]int{"a": 1})
+			s.read, s.hold = make(chan struct{}), make(chan struct{})
+			early := make(chan int)
+			go func() {
+				value, _, _ := c.Get(context.Background(), "a")
+				early <- value
+			}()
+			<-s.read // it has read 1
+			s.set("a", 2)
+			invalidate(c)
+			s.mu.Lock()
+			s.read = nil
+			s.mu.Unlock()
+			expect(t, c, "a", 2, false) // does not join the old load
+			close(s.hold)
+			if value := <-early; value != 1 {
+				t.Fatalf("the early reader got %d, want what it read: 1", value)
+			}
+			expect(t, c, "a", 2, true)
+		})
+	}
+}
+
+func TestConcurrentMissesShareOneLoad(t *testing.T) {
+	c, s, _ := setUp(t, map[string]int{"a": 1})
+	s.read, s.hold = make(chan struct{}, 1), make(chan struct{})
+	var group sync.WaitGroup
+	var wrong atomic.Int64
+	for range 64 {
+		group.Go(func() {
+			if value, _, err := c.Get(context.Background(), "a"); value != 1 || err != nil {
+				wrong.Add(1)
+			}
+		})
+	}
+	<-s.read
+	close(s.hold)
+	group.Wait()
+	if s.loads.Load() != 1 || wrong.Load() != 0 {
+		t.Fatalf("%d loads, %d wrong answers; want 1 and 0", s.loads.Load(), wrong.Load())
+	}
+}
+
+// A shared load on its first caller's context would let one cancelled caller fail the rest.
+func TestCancelledLeaderDoesNotFailTheOthers(t *testing.T) {
+	c, s, _ := setUp(t, map[string]int{"a": 1})
+	s.read, s.hold = make(chan struct{}), make(chan struct{})
+	leader, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, _, err := c.Get(leader, "a")
+		failed <- err
+	}()
+	<-s.read
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the leader got %v, want its cancellation", err)
+	}
+	follower := make(chan int)
+	go func() {
+		value, _, _ := c.Get(context.Background(), "a")
+		follower <- value
+	}()
+	close(s.hold)
+	if value := <-follower; value != 1 {
+		t.Fatalf("the follower got %d, want 1", value)
+	}
+}
+
+func TestLoadHasItsOwnDeadline(t *testing.T) {
+	s, clock := &source{rows: map[string]int{}, read: make(chan struct{}, 1), hold: make(chan struct{})}, &clock{}
+	c, err := cache.New(cache.Options[string, int]{
+		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Millisecond, Now: clock.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.Get(t.Context(), "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want the load's deadline", err)
+	}
+}
+
+func TestPanickingLoadIsAnError(t *testing.T) {
+	c, err := cache.New(cache.Options[string, int]{
+		Load: func(context.Context, string) (int, error) { panic("bug") }, NotFound: errAbsent,
+		TTL: time.Minute, AbsentTTL: time.Minute, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.Get(t.Context(), "a"); err == nil || errors.Is(err, errAbsent) {
+		t.Fatalf("got %v, want an error that is not absence", err)
+	}
+}
+
+func TestFloodOfAbsentKeysDoesNotEvictPresentOnes(t *testing.T) {
+	rows := map[string]int{}
+	for n := range 200 {
+		rows[fmt.Sprint("real-", n)] = n
+	}
+	c, s, _ := setUp(t, rows)
+	for n := range 200 {
+		expect(t, c, fmt.Sprint("real-", n), n, false)
+	}
+	for n := range 20_000 {
+		if _, _, err := c.Get(t.Context(), fmt.Sprint("unknown-", n)); !errors.Is(err, errAbsent) {
+			t.Fatal(err)
+		}
+	}
+	before := s.loads.Load()
+	for n := range 200 {
+		if value, _, err := c.Get(t.Context(), fmt.Sprint("real-", n)); value != n || err != nil {
+			t.Fatalf("real-%d = %d, %v", n, value, err)
+		}
+	}
+	if reloaded := s.loads.Load() - before; reloaded > 2 { // 99 % of 200
+		t.Fatalf("%d of 200 real keys were evicted", reloaded)
+	}
+}
+
+// TestNeverStaleAfterInvalidation compares the cache with a plain map under random changes: whatever
+// was changed and invalidated is what the next Get returns.
+func TestNeverStaleAfterInvalidation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, clock := &source{rows: map[string]int{}}, &clock{}
+		c, err := cache.New(cache.Options[string, int]{
+			Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+			MaxEntries: 4, MaxAbsent: 2, LoadTimeout: time.Minute, Now: clock.now,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"})
+		t.Repeat(map[string]func(*rapid.T){
+			"set": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				s.set(key, rapid.Int().Draw(t, "value"))
+				c.Invalidate(key)
+			},
+			"remove": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				s.remove(key)
+				c.Invalidate(key)
+			},
+			"all":     func(*rapid.T) { c.InvalidateAll() },
+			"advance": func(t *rapid.T) { clock.advance(time.Duration(rapid.Int64Range(0, 3e10).Draw(t, "ns"))) },
+			"get": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				want, found := s.rows[key]
+				got, _, err := c.Get(context.Background(), key)
+				if got != want || found != (err == nil) {
+					t.Fatalf("Get(%q) = %d, %v; the store has %d, %v", key, got, err, want, found)
+				}
+			},
+		})
+	})
+}

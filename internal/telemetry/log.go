@@ -1,0 +1,66 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/extauthz/extauthz/pkg/authz"
+)
+
+// DecisionLog writes one line a decision: every denial, and a sample of the allows.
+type DecisionLog struct {
+	Logger *slog.Logger
+	// AllowSampleRate is the share of allows that are logged, from 0 (none) to 1 (all).
+	AllowSampleRate float64
+}
+
+// maxLogged bounds what a client can write into one field of a line.
+const maxLogged = 256
+
+// Decided writes the line of a decision. The fields are an allow-list: the key is named by its alias,
+// the user not at all.
+func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed time.Duration) {
+	if d.Allowed() && !l.sampled() {
+		return
+	}
+	attributes := []slog.Attr{
+		slog.String("decision", verdictOf(d)),
+		slog.String("decision_id", d.ID),
+		slog.String("method", cut(d.Request.Method)),
+		slog.String("path", cut(d.Request.Path)),
+		slog.Int64("duration_us", elapsed.Microseconds()),
+	}
+	add := func(name, value string) {
+		if value != "" {
+			attributes = append(attributes, slog.String(name, cut(value)))
+		}
+	}
+	add("source", string(d.Source))
+	add("reason", string(d.Outcome.Reason))
+	add("issuer", string(d.Identity.Issuer))
+	add("team", string(d.Member.TeamID))
+	add("org", string(d.Member.OrganizationID))
+	add("model", d.Request.Model.Name)
+	if d.Key != nil {
+		add("key", d.Key.Alias)
+	}
+	level := slog.LevelInfo
+	if d.Err != nil {
+		attributes = append(attributes, slog.Int("status", d.Outcome.Status))
+		add("error", d.Err.Error())
+		if d.Outcome.Status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	l.Logger.LogAttrs(ctx, level, "decision", attributes...)
+}
+
+func (l *DecisionLog) sampled() bool {
+	return l.AllowSampleRate >= 1 || rand.Float64() < l.AllowSampleRate //nolint:gosec // a sample, not a secret
+}
+
+func cut(text string) string {
+	return text[:min(len(text), maxLogged)]
+}

@@ -1,0 +1,71 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// Store is what the decision asks of the store.
+type Store interface {
+	mapping.Store
+	teams.Directory
+}
+
+// MeasuredStore is a [Store] whose calls are counted and timed.
+type MeasuredStore struct {
+	store   Store
+	metrics *Metrics
+}
+
+// Measure wraps a store.
+func Measure(store Store, metrics *Metrics) *MeasuredStore {
+	return &MeasuredStore{store: store, metrics: metrics}
+}
+
+func measured[T any](m *Metrics, operation string, call func() (T, error)) (T, error) {
+	start := time.Now()
+	value, err := call()
+	m.Stored(operation, err, time.Since(start))
+	return value, err
+}
+
+// Mapping implements [mapping.Store].
+func (s *MeasuredStore) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+	return measured(s.metrics, "mapping", func() (*mapping.Mapping, error) { return s.store.Mapping(ctx, subject) })
+}
+
+// Key implements [mapping.Store].
+func (s *MeasuredStore) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	return measured(s.metrics, "key", func() (*keys.Key, error) { return s.store.Key(ctx, id) })
+}
+
+// Register implements [mapping.Store].
+func (s *MeasuredStore) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
+	return measured(s.metrics, "register", func() (*mapping.Mapping, error) {
+		return s.store.Register(ctx, subject, key, maxTeamKeys)
+	})
+}
+
+// Rebind implements [mapping.Store].
+func (s *MeasuredStore) Rebind(ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key) (*mapping.Mapping, error) {
+	return measured(s.metrics, "rebind", func() (*mapping.Mapping, error) { return s.store.Rebind(ctx, subject, old, key) })
+}
+
+// Team implements [teams.Directory].
+func (s *MeasuredStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
+	return measured(s.metrics, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })
+}
+
+// Organization implements [teams.Directory].
+func (s *MeasuredStore) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	return measured(s.metrics, "organization", func() (*teams.Organization, error) { return s.store.Organization(ctx, id) })
+}
+
+// User implements [teams.Directory].
+func (s *MeasuredStore) User(ctx context.Context, id teams.UserID) (*teams.User, error) {
+	return measured(s.metrics, "user", func() (*teams.User, error) { return s.store.User(ctx, id) })
+}

@@ -1,0 +1,71 @@
+package authz
+
+import (
+	"context"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+)
+
+// ServiceName is the full name of the service, as health checks ask for it.
+const ServiceName = "envoy.service.auth.v3.Authorization"
+
+// GRPCOptions bound what a peer can make the gRPC server do. All durations and numbers are required.
+type GRPCOptions struct {
+	MaxMessageBytes      int
+	MaxConcurrentStreams uint32        // of one connection
+	MaxConnectionAge     time.Duration // ±10 %, so that connections do not all end at once
+	Reflection           bool
+}
+
+const (
+	connectionTimeout  = 10 * time.Second // to finish the HTTP/2 handshake
+	connectionIdle     = 15 * time.Minute
+	connectionAgeGrace = 30 * time.Second
+	keepaliveTime      = 30 * time.Second
+	minClientPing      = 5 * time.Second
+	maxHeaderListBytes = 64 << 10
+)
+
+// NewGRPCServer returns a gRPC server with the authorization, health and, if asked for, reflection
+// services.
+func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.MaxHeaderListSize(maxHeaderListBytes),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle:     connectionIdle,
+			MaxConnectionAge:      o.MaxConnectionAge, // grpc-go adds the jitter
+			MaxConnectionAgeGrace: connectionAgeGrace,
+			Time:                  keepaliveTime,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(recoverUnary),
+	)
+	authv3.RegisterAuthorizationServer(g, s)
+	healthv1.RegisterHealthServer(g, checks)
+	if o.Reflection {
+		reflection.Register(g)
+	}
+	return g
+}
+
+// recoverUnary is the last resort of the services beside Check, which turns its own panics into
+// denials.
+func recoverUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (out any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.Error(codes.Internal, "internal error")
+		}
+	}()
+	return handler(ctx, req)
+}

@@ -1,0 +1,236 @@
+package authz
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// modelReader reads the model that a request asks for from every place where an upstream might look
+// for it. Two places that disagree are refused, because which one wins differs by upstream:
+// LiteLLM, for one, prefers a model parameter of the query to the body.
+type modelReader struct {
+	headers   []string // trusted to name the model
+	modelless *teams.Routes
+}
+
+// modellessRoutes carry no model, though their methods have bodies. What is not listed does: a
+// batch, for one, names its models in a file that nobody sees here.
+func modellessRoutes() map[string][]string {
+	var routes []string
+	for _, resource := range []string{"/files", "/uploads", "/vector_stores", "/containers", "/conversations", "/skills"} {
+		routes = append(routes, resource, resource+"/*", "/v1"+resource, "/v1"+resource+"/*")
+	}
+	return map[string][]string{"modelless": append(routes, "mcp_routes", "info_routes", "management_routes")}
+}
+
+func newModelReader(trusted []string) (*modelReader, error) {
+	routes, err := teams.NewRoutes(modellessRoutes())
+	if err != nil {
+		return nil, err
+	}
+	return &modelReader{headers: trusted, modelless: routes}, nil
+}
+
+// read returns the model of a request. An unreadable source hides a model only on routes that
+// carry one.
+func (m *modelReader) read(r *Request, query string, body []byte, complete bool) (teams.Model, error) {
+	names := &modelNames{}
+	names.addPath(r.Path)
+	if err := names.addQuery(query); err != nil {
+		return teams.Model{}, err
+	}
+	for _, header := range m.headers {
+		name, err := r.headers.one(header)
+		if err != nil {
+			return teams.Model{}, err
+		}
+		names.add(name)
+	}
+	names.addBody(r, body, complete)
+	return names.model(m.carries(r.Method, r.Path))
+}
+
+func (m *modelReader) carries(method, path string) bool {
+	switch method {
+	case "GET", "HEAD", "DELETE", "OPTIONS":
+		return strings.HasSuffix(path, "/realtime")
+	}
+	return !m.modelless.Match([]string{"modelless"}, method, path)
+}
+
+// modelNames collects what the sources say.
+type modelNames struct {
+	name       string
+	ambiguous  bool
+	unreadable bool
+}
+
+func (n *modelNames) add(name string) {
+	switch {
+	case name == "":
+	case !utf8.ValidString(name) || !printable(name): // would be two things to two readers
+		n.unreadable = true
+	case n.name != "" && n.name != name:
+		n.ambiguous = true
+	default:
+		n.name = name
+	}
+}
+
+func (n *modelNames) model(carried bool) (teams.Model, error) {
+	switch {
+	case n.ambiguous:
+		return teams.Model{}, ErrModelAmbiguous
+	case n.unreadable && carried:
+		return teams.Model{State: teams.ModelUnreadable}, nil
+	case n.name != "":
+		return teams.Model{State: teams.ModelKnown, Name: n.name}, nil
+	case carried:
+		return teams.Model{State: teams.ModelUnreadable}, nil
+	}
+	return teams.Model{State: teams.ModelAbsent}, nil
+}
+
+// addPath reads the Azure forms (/deployments/NAME/, /engines/NAME/) and Google's
+// (/models/NAME:action).
+func (n *modelNames) addPath(path string) {
+	segments := strings.Split(path, "/")
+	for i := 1; i < len(segments); i++ {
+		switch previous := segments[i-1]; {
+		case (previous == "deployments" || previous == "engines") && i < len(segments)-1:
+			n.add(segments[i])
+		case previous == "models":
+			if name, _, action := cutLast(segments[i], ":"); action {
+				n.add(name)
+			}
+		}
+	}
+}
+
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
+}
+
+// addQuery reads the query parameter "model". Both separators that servers have used are honoured.
+func (n *modelNames) addQuery(query string) error {
+	for query != "" {
+		var pair string
+		i := strings.IndexAny(query, "&;")
+		if i < 0 {
+			pair, query = query, ""
+		} else {
+			pair, query = query[:i], query[i+1:]
+		}
+		key, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(key)
+		if err != nil {
+			return fmt.Errorf("%w: bad escape in a query parameter's name", ErrRequestMalformed)
+		}
+		if !strings.EqualFold(name, "model") {
+			continue
+		}
+		model, err := url.QueryUnescape(value)
+		if err != nil || name != "model" || model == "" {
+			return fmt.Errorf("%w: the query parameter model", ErrModelAmbiguous)
+		}
+		n.add(model)
+	}
+	return nil
+}
+
+// addBody reads a complete JSON body.
+func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
+	if len(body) == 0 && complete {
+		return
+	}
+	if !complete || !plainJSON(r.headers) {
+		n.unreadable = true
+		return
+	}
+	n.addJSON(body)
+}
+
+// plainJSON reports whether a body may be read as JSON. Upstreams ignore most content types, so only
+// the two that make them read a form, and any content coding, rule it out.
+func plainJSON(h headers) bool {
+	for _, coding := range h["content-encoding"] {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return false
+		}
+	}
+	for _, contentType := range h["content-type"] {
+		t := strings.ToLower(contentType)
+		if strings.Contains(t, "multipart/") || strings.Contains(t, "x-www-form-urlencoded") {
+			return false
+		}
+	}
+	return true
+}
+
+// addJSON reads the member "model" of a JSON object. A second one, or one in another case, is
+// ambiguous: JSON readers differ in which they take, and some ignore case.
+func (n *modelNames) addJSON(body []byte) {
+	decoder := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true))
+	if token, err := decoder.ReadToken(); err != nil || token.Kind() != jsontext.KindBeginObject {
+		n.unreadable = true
+		return
+	}
+	seen := false
+	for decoder.PeekKind() == jsontext.KindString {
+		name, err := decoder.ReadToken()
+		if err != nil {
+			break
+		}
+		switch text := name.String(); {
+		case !strings.EqualFold(text, "model"):
+			err = decoder.SkipValue()
+		case seen || text != "model":
+			n.ambiguous = true
+			return
+		default:
+			seen = true
+			err = n.addJSONModel(decoder)
+		}
+		if err != nil {
+			n.unreadable = true
+			return
+		}
+	}
+	n.endJSON(decoder)
+}
+
+func (n *modelNames) addJSONModel(decoder *jsontext.Decoder) error {
+	if decoder.PeekKind() != jsontext.KindString {
+		n.unreadable = true
+		return decoder.SkipValue()
+	}
+	token, err := decoder.ReadToken()
+	if err != nil {
+		return err
+	}
+	name := token.String()
+	n.unreadable = n.unreadable || name == ""
+	n.add(name)
+	return nil
+}
+
+// endJSON requires the end of the object and then of the body.
+func (n *modelNames) endJSON(decoder *jsontext.Decoder) {
+	if token, err := decoder.ReadToken(); err != nil || token.Kind() != jsontext.KindEndObject || decoder.PeekKind() != jsontext.KindInvalid {
+		n.unreadable = true
+		return
+	}
+	if _, err := decoder.ReadToken(); !isEOF(err) {
+		n.unreadable = true
+	}
+}

@@ -1,0 +1,60 @@
+package authz
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// splitTarget splits a request target at the first "?". It is done by hand: url.Parse takes //admin
+// for an authority (CVE-2026-26205).
+func splitTarget(target string) (path, query string) {
+	path, query, _ = strings.Cut(target, "?")
+	return path, query
+}
+
+// canonicalPath decodes a path that has exactly one reading and refuses every other. A path that an
+// upstream might read otherwise than we do (dot segments, double slashes, escaped separators,
+// path parameters) is refused rather than repaired: the repair is where readings part.
+func canonicalPath(raw string) (string, error) {
+	if raw == "" || raw[0] != '/' {
+		return "", fmt.Errorf("%w: it does not start with /", ErrPathAmbiguous)
+	}
+	if i := strings.IndexFunc(raw, forbiddenInPath); i >= 0 {
+		return "", fmt.Errorf("%w: character %#x", ErrPathAmbiguous, raw[i])
+	}
+	decoded, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", fmt.Errorf("%w: bad escape", ErrPathAmbiguous)
+	}
+	if strings.Count(decoded, "/") != strings.Count(raw, "/") || strings.Contains(decoded, "%") ||
+		!utf8.ValidString(decoded) || strings.ContainsFunc(decoded, forbiddenOnceDecoded) {
+		return "", fmt.Errorf("%w: an escape hides a separator, a control character or another escape", ErrPathAmbiguous)
+	}
+	if hasEmptyOrDotSegment(decoded) {
+		return "", fmt.Errorf("%w: a dot segment or an empty one", ErrPathAmbiguous)
+	}
+	return decoded, nil
+}
+
+// forbiddenInPath covers what RFC 3986 keeps out of a path, and ";": a parameter that some servers
+// cut off before they route.
+func forbiddenInPath(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`\#;`, r)
+}
+
+func forbiddenOnceDecoded(r rune) bool {
+	return r < ' ' || (r >= 0x7f && r <= 0x9f) || strings.ContainsRune(`\#;?`, r)
+}
+
+func hasEmptyOrDotSegment(path string) bool {
+	segments := strings.Split(path[1:], "/")
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		if segment == "." || segment == ".." || segment == "" && !last {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,260 @@
+package authz
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+func TestCanonicalPath(t *testing.T) {
+	for _, c := range []struct{ raw, decoded string }{
+		{"/", "/"}, {"/v1/chat", "/v1/chat"}, {"/v1/chat/", "/v1/chat/"}, {"/a%20b", "/a b"}, {"/%61bc", "/abc"},
+		{"/m/gemini:generateContent", "/m/gemini:generateContent"}, {"/caf%C3%A9", "/café"}, {"/a...b", "/a...b"}, {"/.well-known", "/.well-known"},
+	} {
+		if got, err := canonicalPath(c.raw); got != c.decoded || err != nil {
+			t.Errorf("%q: %q, %v; want %q", c.raw, got, err, c.decoded)
+		}
+	}
+	for _, raw := range []string{
+		"", "*", "v1/chat", "http://host/v1", "//admin", "/a//b", "/a/../b", "/..", "/.", "/a/.", "/a/./b", "/%2e%2e/b", "/a/%2E/b",
+		"/a%2Fb", "/a%2fb", "/a%5Cb", `/a\b`, "/a%25b", "/a%252Fb", "/a%00b", "/a%0ab", "/a%7F", "/a%c2%80", "/a%ff", "/a%c0%af", "/a%", "/a%2", "/a%zz",
+		"/a#b", "/a b", "/a\tb", "/a\x00b", "/caf\u00e9", "/a\xffb", "/a;b", "/a/..;/b", "/a/..;x=1/b", "/a%3Bb", "/a%23b", "/a%3Fb",
+	} {
+		if got, err := canonicalPath(raw); !errors.Is(err, ErrPathAmbiguous) || got != "" {
+			t.Errorf("%q is accepted as %q (%v)", raw, got, err)
+		}
+	}
+}
+
+// FuzzCanonicalPath: an accepted path has one reading. Decoding it again, cleaning it or cutting
+// parameters changes nothing.
+func FuzzCanonicalPath(f *testing.F) {
+	for _, seed := range []string{"/", "/a/b", "/a%20b", "/a/../b", "/%2e%2e", "//x", "/a;b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		path, err := canonicalPath(raw)
+		if err != nil {
+			return
+		}
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "%\\;#?\x00") || strings.Contains(path, "//") {
+			t.Fatalf("%q accepted as %q", raw, path)
+		}
+		for _, segment := range strings.Split(path, "/") {
+			if segment == "." || segment == ".." {
+				t.Fatalf("%q accepted as %q", raw, path)
+			}
+		}
+	})
+}
+
+func TestBearer(t *testing.T) {
+	names := []string{"authorization", "x-token"}
+	for name, c := range map[string]struct {
+		headers headers
+		token   string
+		err     error
+	}{
+		"bearer":                    {headers{"authorization": {"Bearer abc"}}, "abc", nil},
+		"any case":                  {headers{"authorization": {"bEARER abc"}}, "abc", nil},
+		"none":                      {headers{}, "", ErrTokenMissing},
+		"empty":                     {headers{"authorization": {""}}, "", ErrTokenMissing},
+		"another scheme":            {headers{"authorization": {"Basic abc"}}, "", errNotBearer},
+		"no scheme":                 {headers{"authorization": {"abc"}}, "", errNotBearer},
+		"joined":                    {headers{"authorization": {"Bearer a,Bearer b"}}, "", ErrCredentialsAmbiguous},
+		"twice":                     {headers{"authorization": {"Bearer a", "Bearer b"}}, "", ErrCredentialsAmbiguous},
+		"twice the same":            {headers{"authorization": {"Bearer a", "Bearer a"}}, "", ErrCredentialsAmbiguous},
+		"two headers":               {headers{"authorization": {"Bearer a"}, "x-token": {"a"}}, "", ErrCredentialsAmbiguous},
+		"another header, bare":      {headers{"x-token": {"abc"}}, "abc", nil},
+		"another header, bearer":    {headers{"x-token": {"Bearer abc"}}, "abc", nil},
+		"two spaces":                {headers{"authorization": {"Bearer  abc"}}, " abc", nil}, // no token starts with a space
+		"a header nobody asked for": {headers{"x-other": {"Bearer abc"}}, "", ErrTokenMissing},
+	} {
+		got, err := bearerFrom(c.headers, names)
+		if got != c.token || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: %q, %v; want %q, %v", name, got, err, c.token, c.err)
+		}
+	}
+}
+
+// in builds a CheckRequest of a POST with a JSON body, in the raw header form.
+func in(change func(*authv3.AttributeContext_HttpRequest)) *authv3.CheckRequest {
+	http := &authv3.AttributeContext_HttpRequest{
+		Method: "POST", Path: "/v1/chat/completions", Host: "llm.example.com",
+		RawBody: []byte(`{"model":"gpt-4o"}`), Size: 18,
+		HeaderMap: rawHeaders("content-type", "application/json", partialBodyHeader, "false"),
+	}
+	change(http)
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: http}}}
+}
+
+func rawHeaders(pairs ...string) *corev3.HeaderMap {
+	m := &corev3.HeaderMap{}
+	for i := 0; i < len(pairs); i += 2 {
+		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+	}
+	return m
+}
+
+func newReader(t testing.TB, trusted ...string) *requestReader {
+	t.Helper()
+	models, err := newModelReader(trusted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &requestReader{selector: "x-team-id", models: models}
+}
+
+func TestModel(t *testing.T) {
+	known := func(name string) teams.Model { return teams.Model{State: teams.ModelKnown, Name: name} }
+	unreadable, absent := teams.Model{}, teams.Model{State: teams.ModelAbsent}
+	type http = authv3.AttributeContext_HttpRequest
+	body := func(text string) func(*http) {
+		return func(h *http) { h.RawBody, h.Size = []byte(text), int64(len(text)) }
+	}
+	path := func(p string, more ...func(*http)) func(*http) {
+		return func(h *http) {
+			h.Path = p
+			for _, change := range more {
+				change(h)
+			}
+		}
+	}
+	header := func(pairs ...string) func(*http) {
+		return func(h *http) { h.HeaderMap.Headers = append(h.HeaderMap.Headers, rawHeaders(pairs...).Headers...) }
+	}
+	method := func(m string) func(*http) { return func(h *http) { h.Method = m } }
+	noBody := body("")
+	for name, c := range map[string]struct {
+		change func(*http)
+		model  teams.Model
+		err    error
+	}{
+		"body":                        {body(`{"messages":[{"model":"x"}],"model":"gpt-4o"}`), known("gpt-4o"), nil},
+		"escaped name":                {body(`{"mod\u0065l":"gpt-4o"}`), known("gpt-4o"), nil},
+		"escaped value":               {body(`{"model":"gpt\u002d4o"}`), known("gpt-4o"), nil},
+		"twice":                       {body(`{"model":"a","model":"b"}`), teams.Model{}, ErrModelAmbiguous},
+		"twice the same":              {body(`{"model":"a","model":"a"}`), teams.Model{}, ErrModelAmbiguous},
+		"twice, once escaped":         {body(`{"model":"a","\u006dodel":"b"}`), teams.Model{}, ErrModelAmbiguous},
+		"in another case":             {body(`{"Model":"a"}`), teams.Model{}, ErrModelAmbiguous},
+		"no model":                    {body(`{"messages":[]}`), unreadable, nil},
+		"null":                        {body(`{"model":null}`), unreadable, nil},
+		"a list":                      {body(`{"model":["a"]}`), unreadable, nil},
+		"empty":                       {body(`{"model":""}`), unreadable, nil},
+		"control character":           {body(`{"model":"a\u0000"}`), unreadable, nil},
+		"not an object":               {body(`["model"]`), unreadable, nil},
+		"not JSON":                    {body(`model=gpt-4o`), unreadable, nil},
+		"cut":                         {body(`{"model":"gpt-4o"`), unreadable, nil},
+		"text after it":               {body(`{"model":"gpt-4o"} {"model":"o1"}`), unreadable, nil},
+		"bad UTF-8":                   {body("{\"model\":\"gpt-4o\",\"x\":\"\xff\"}"), unreadable, nil},
+		"byte order mark":             {body("\xef\xbb\xbf{\"model\":\"gpt-4o\"}"), unreadable, nil},
+		"white space around":          {body(" \n{\"model\":\"gpt-4o\"}\r\n"), known("gpt-4o"), nil},
+		"no body":                     {noBody, unreadable, nil},
+		"partial body":                {func(h *http) { h.HeaderMap = rawHeaders(partialBodyHeader, "true") }, unreadable, nil},
+		"shorter than its size":       {func(h *http) { h.Size = 100 }, unreadable, nil},
+		"two partial headers":         {header(partialBodyHeader, "false"), unreadable, nil},
+		"multipart":                   {header("content-type", "multipart/form-data; boundary=x"), unreadable, nil},
+		"form":                        {header("content-type", "application/x-www-form-urlencoded"), unreadable, nil},
+		"gzip":                        {header("content-encoding", "gzip"), unreadable, nil},
+		"identity":                    {header("content-encoding", "identity"), known("gpt-4o"), nil},
+		"text/plain JSON":             {header("content-type", "text/plain"), known("gpt-4o"), nil},
+		"query agrees":                {path("/v1/chat/completions?model=gpt-4o"), known("gpt-4o"), nil},
+		"query disagrees":             {path("/v1/chat/completions?model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"query, escaped name":         {path("/v1/chat/completions?m%6Fdel=o1"), teams.Model{}, ErrModelAmbiguous},
+		"query after a semicolon":     {path("/v1/chat/completions?a=b;model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"query twice":                 {path("/v1/chat/completions?model=gpt-4o&model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"query, empty":                {path("/v1/chat/completions?model="), teams.Model{}, ErrModelAmbiguous},
+		"query, another case":         {path("/v1/chat/completions?MODEL=gpt-4o"), teams.Model{}, ErrModelAmbiguous},
+		"query, bad UTF-8":            {path("/v1/chat/completions?model=%ff"), unreadable, nil},
+		"query, bad escape":           {path("/v1/chat/completions?mode%=o1"), teams.Model{}, ErrRequestMalformed},
+		"Azure":                       {path("/openai/deployments/gpt-4o/chat/completions", body(`{}`)), known("gpt-4o"), nil},
+		"Azure disagrees":             {path("/openai/deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
+		"Azure, unseen body":          {path("/openai/deployments/o1/chat/completions", noBody, func(h *http) { h.HeaderMap = nil }), unreadable, nil},
+		"engines":                     {path("/engines/gpt-4o/completions", body(`{}`)), known("gpt-4o"), nil},
+		"Gemini":                      {path("/v1beta/models/gemini-2.0:generateContent", body(`{"contents":[]}`)), known("gemini-2.0"), nil},
+		"Gemini, colon in the name":   {path("/v1beta/models/a:b:generateContent", body(`{}`)), known("a:b"), nil},
+		"models list":                 {path("/v1/models", method("GET"), noBody), absent, nil},
+		"one model's description":     {path("/v1/models/gpt-4o", method("GET"), noBody), absent, nil},
+		"GET without a body header":   {path("/v1/models", method("GET"), noBody, func(h *http) { h.HeaderMap = nil }), absent, nil},
+		"realtime":                    {path("/v1/realtime?model=gpt-4o", method("GET"), noBody), known("gpt-4o"), nil},
+		"realtime, none":              {path("/v1/realtime", method("GET"), noBody), unreadable, nil},
+		"file upload":                 {path("/v1/files", header("content-type", "multipart/form-data")), absent, nil},
+		"batch":                       {path("/v1/batches", body(`{"input_file_id":"f"}`)), unreadable, nil},
+		"mcp":                         {path("/mcp", body(`{"method":"tools/call"}`)), absent, nil},
+		"unknown route":               {path("/custom", body(`{"x":1}`)), unreadable, nil},
+		"unknown route with a model":  {path("/custom"), known("gpt-4o"), nil},
+		"management route":            {path("/key/generate", body(`{"models":["a"]}`)), absent, nil},
+		"untrusted header":            {header("x-other-model", "o1"), known("gpt-4o"), nil},
+		"trusted header agrees":       {header("x-model", "gpt-4o"), known("gpt-4o"), nil},
+		"trusted header disagrees":    {header("x-model", "o1"), teams.Model{}, ErrModelAmbiguous},
+		"trusted header twice":        {header("x-model", "gpt-4o", "x-model", "gpt-4o"), teams.Model{}, ErrRequestMalformed},
+		"trusted header, unseen body": {func(h *http) { h.RawBody, h.Size, h.HeaderMap = nil, 0, rawHeaders("x-model", "gpt-4o") }, unreadable, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := newReader(t, "x-model").read(in(c.change))
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || err == nil && r.Model != c.model {
+				t.Fatalf("got %+v, %v; want %+v, %v", r.Model, err, c.model, c.err)
+			}
+		})
+	}
+}
+
+func TestRequestsThatAreRefused(t *testing.T) {
+	type http = authv3.AttributeContext_HttpRequest
+	for name, c := range map[string]struct {
+		change func(*http)
+		err    error
+	}{
+		"no method":              {func(h *http) { h.Method = "" }, ErrRequestMalformed},
+		"CONNECT":                {func(h *http) { h.Method = "CONNECT" }, ErrRequestMalformed},
+		"a method with a space":  {func(h *http) { h.Method = "GET /x" }, ErrRequestMalformed},
+		"userinfo in the host":   {func(h *http) { h.Host = "a@b" }, ErrRequestMalformed},
+		"two hosts":              {func(h *http) { h.Host = "a,b" }, ErrRequestMalformed},
+		"NUL in the host":        {func(h *http) { h.Host = "a\x00b" }, ErrRequestMalformed},
+		"absolute form":          {func(h *http) { h.Path = "http://a/b" }, ErrPathAmbiguous},
+		"both forms of headers":  {func(h *http) { h.Headers = map[string]string{"a": "b"} }, ErrRequestMalformed},
+		"two values of a header": {func(h *http) { h.HeaderMap.Headers[0].Value = "other" }, ErrRequestMalformed},
+		"two selected teams":     {func(h *http) { h.HeaderMap = rawHeaders("x-team-id", "a", "x-team-id", "b") }, ErrRequestMalformed},
+		"a list of teams":        {func(h *http) { h.HeaderMap = rawHeaders("X-Team-Id", "a,b") }, ErrRequestMalformed},
+	} {
+		if _, err := newReader(t).read(in(c.change)); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, want %v", name, err, c.err)
+		}
+	}
+	for _, empty := range []*authv3.CheckRequest{nil, {}, {Attributes: &authv3.AttributeContext{}}} {
+		if _, err := newReader(t).read(empty); !errors.Is(err, ErrRequestMalformed) {
+			t.Errorf("%v: %v", empty, err)
+		}
+	}
+}
+
+// FuzzRead: whatever a peer sends, reading it neither panics nor yields a path that is not canonical,
+// and both forms of headers read alike.
+func FuzzRead(f *testing.F) {
+	f.Add("POST", "/v1/chat/completions?model=a", "host", "x-team-id", "a", []byte(`{"model":"a"}`))
+	f.Fuzz(func(t *testing.T, method, path, host, name, value string, body []byte) {
+		build := func(raw bool) *authv3.CheckRequest {
+			return in(func(h *authv3.AttributeContext_HttpRequest) {
+				h.Method, h.Path, h.Host, h.RawBody, h.Size = method, path, host, body, int64(len(body))
+				if raw {
+					h.HeaderMap = rawHeaders(name, value)
+				} else {
+					h.HeaderMap, h.Headers = nil, map[string]string{name: value}
+				}
+			})
+		}
+		a, errA := newReader(t, "x-model").read(build(true))
+		b, errB := newReader(t, "x-model").read(build(false))
+		if (errA == nil) != (errB == nil) || errA == nil && a.Request != b.Request {
+			t.Fatalf("raw: %+v, %v; joined: %+v, %v", a.Request, errA, b.Request, errB)
+		}
+		if errA == nil && (a.Path == "" || a.Path[0] != '/') {
+			t.Fatalf("path %q", a.Path)
+		}
+	})
+}

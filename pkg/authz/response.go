@@ -1,0 +1,231 @@
+package authz
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// HeaderNames are the lower-case names of the headers that an ALLOW gives the upstream.
+type HeaderNames struct {
+	KeyID, KeyAlias, TeamID, UserID, UserEmail, OrganizationID, Source, DecisionID string
+}
+
+// ResponseConfig says how answers look.
+type ResponseConfig struct {
+	Headers HeaderNames
+	// KeepCredential leaves the credential headers in the upstream request; by default they are removed.
+	KeepCredential bool
+	// OutageAsError answers an outage with CheckResponse.error_response (Envoy 1.37 and later), so that
+	// Envoy's failure mode applies. By default an outage is a denial, which fails closed.
+	OutageAsError bool
+	// RetryAfter is what a client is told of an outage, in whole seconds.
+	RetryAfter int
+}
+
+// reasonHeader tells a client why it was denied.
+const reasonHeader = "x-extauthz-reason"
+
+// failedOpenHeader is set by Envoy when it let a request pass because we did not answer. A client's
+// own copy must not reach an upstream that reads it.
+const failedOpenHeader = "x-envoy-auth-failure-mode-allowed"
+
+// responder builds every CheckResponse. Envoy takes an empty one for an ALLOW, so none is made
+// anywhere else.
+type responder struct {
+	config     ResponseConfig
+	managed    map[string]bool // every name that is set or removed on an ALLOW
+	credential []string
+}
+
+func newResponder(config ResponseConfig, credentialHeaders []string) responder {
+	n := config.Headers
+	managed := map[string]bool{failedOpenHeader: true}
+	for _, name := range []string{n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID} {
+		managed[name] = true
+	}
+	return responder{config: config, managed: managed, credential: credentialHeaders}
+}
+
+// answer builds the answer to a decision, and denies if an ALLOW cannot be expressed safely.
+func (r *responder) answer(d *Decision) *authv3.CheckResponse {
+	if d.Allowed() {
+		if out, ok := r.allow(d); ok {
+			return out
+		}
+		d.Err = errUnsafeHeader
+		d.Source, d.Outcome = "", outcomeOf(d.Err)
+	}
+	return r.deny(d)
+}
+
+func (r *responder) allow(d *Decision) (*authv3.CheckResponse, bool) {
+	values := r.identity(d)
+	ok := &authv3.OkHttpResponse{HeadersToRemove: r.removed(values, d.Request.headers)}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if !safeValue(values[name]) {
+			return nil, false
+		}
+		ok.Headers = append(ok.Headers, overwrite(name, values[name]))
+	}
+	return &authv3.CheckResponse{
+		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+		DynamicMetadata: metadata(d),
+	}, true
+}
+
+// identity returns the headers of an ALLOW by name. A request to a public route has no identity,
+// whoever sent it.
+func (r *responder) identity(d *Decision) map[string]string {
+	n := r.config.Headers
+	values := map[string]string{n.DecisionID: d.ID}
+	if d.Source == SourcePublic {
+		return values
+	}
+	set := func(name, value string) {
+		if value != "" {
+			values[name] = value
+		}
+	}
+	if d.Key != nil {
+		set(n.KeyID, string(d.Key.ID))
+		set(n.KeyAlias, d.Key.Alias)
+	}
+	set(n.TeamID, string(d.Member.TeamID))
+	set(n.UserID, string(d.Member.UserID))
+	set(n.UserEmail, d.Identity.Email)
+	set(n.OrganizationID, string(d.Member.OrganizationID))
+	set(n.Source, string(d.Source))
+	return values
+}
+
+// removed names every header that must not reach the upstream. Envoy removes after it sets, so a
+// name that is set must not be here. WSGI and CGI upstreams read "-" and "_" alike: the underscore
+// twin of every managed name goes, and every other spelling that the client really sent.
+func (r *responder) removed(set map[string]string, sent headers) []string {
+	removed := make(map[string]bool)
+	for name := range r.managed {
+		if _, kept := set[name]; !kept {
+			removed[name] = true
+		}
+		removed[strings.ReplaceAll(name, "-", "_")] = true
+	}
+	for name := range sent {
+		if r.managed[strings.ReplaceAll(name, "_", "-")] && strings.Contains(name, "_") {
+			removed[name] = true
+		}
+	}
+	if !r.config.KeepCredential {
+		for _, name := range r.credential {
+			removed[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(removed))
+}
+
+// safeValue reports whether a value can be a header without changing meaning on the way. Text that is
+// not UTF-8 would also fail to marshal, and a failed answer is left to Envoy's failure mode.
+func safeValue(value string) bool {
+	return utf8.ValidString(value) && printable(value) && strings.TrimSpace(value) == value
+}
+
+// overwrite replaces every copy of a header. Envoy versions disagree on which of the two fields they
+// read; together they mean the same to all.
+func overwrite(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		Append:       noAppend(),
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+func (r *responder) deny(d *Decision) *authv3.CheckResponse {
+	o := d.Outcome
+	headers := []*corev3.HeaderValueOption{
+		overwrite("content-type", "application/json"),
+		overwrite(reasonHeader, string(o.Reason)),
+	}
+	if o.Status == 401 {
+		headers = append(headers, overwrite("www-authenticate", challenge(o)))
+	}
+	if o.Status == 503 {
+		headers = append(headers, overwrite("retry-after", strconv.Itoa(r.config.RetryAfter)))
+	}
+	denied := &authv3.DeniedHttpResponse{
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(o.Status)}, Headers: headers, Body: body(d),
+	}
+	out := &authv3.CheckResponse{
+		Status:          &rpcstatus.Status{Code: int32(grpcCode(o.Status)), Message: string(o.Reason)},
+		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
+		DynamicMetadata: metadata(d),
+	}
+	if o.Status == 503 && r.config.OutageAsError {
+		out.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: denied}
+	}
+	return out
+}
+
+// challenge is the WWW-Authenticate value of RFC 6750 section 3: no error code for a request that
+// carried no credential.
+func challenge(o Outcome) string {
+	if o.Reason == "token_missing" {
+		return "Bearer"
+	}
+	return `Bearer error="invalid_token", error_description="` + o.Message + `"`
+}
+
+func grpcCode(status int) codes.Code {
+	switch status {
+	case 400:
+		return codes.InvalidArgument
+	case 401:
+		return codes.Unauthenticated
+	case 429:
+		return codes.ResourceExhausted
+	case 500:
+		return codes.Internal
+	case 503:
+		return codes.Unavailable
+	}
+	return codes.PermissionDenied
+}
+
+// body is the OpenAI error form, which the SDKs of LLM clients parse.
+func body(d *Decision) string {
+	type detail struct {
+		Message    string  `json:"message"`
+		Type       string  `json:"type"`
+		Param      *string `json:"param"`
+		Code       Reason  `json:"code"`
+		DecisionID string  `json:"decision_id"`
+	}
+	text, err := json.Marshal(struct {
+		Error detail `json:"error"`
+	}{detail{Message: d.Outcome.Message, Type: d.Outcome.Type, Code: d.Outcome.Reason, DecisionID: d.ID}})
+	if err != nil {
+		return "{}" // plain strings always marshal
+	}
+	return string(text)
+}
+
+func limitsOf(d *Decision) (key, team teams.Limits) {
+	if d.Key != nil {
+		key = d.Key.Limits
+	}
+	if d.Member.Team != nil {
+		team = d.Member.Team.Limits
+	}
+	return key, team
+}

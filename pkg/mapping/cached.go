@@ -1,0 +1,87 @@
+package mapping
+
+import (
+	"context"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// CacheOptions bound the caches of a [Cached] store. All are required.
+type CacheOptions struct {
+	MappingTTL            time.Duration // of mappings
+	AbsentTTL             time.Duration // of the absence of a mapping
+	KeyTTL                time.Duration
+	MaxEntries, MaxAbsent int64         // of each kind
+	LoadTimeout           time.Duration // of one load from the store
+}
+
+// Cached is a [Store] with a cache in front of its reads. Its own writes are seen at once. It is
+// safe for concurrent use.
+type Cached struct {
+	store    Store
+	mappings *cache.Cache[Subject, *Mapping]
+	keys     *cache.Cache[keys.ID, *keys.Key]
+}
+
+// NewCached returns a cached store. Close releases the caches, not the store.
+func NewCached(store Store, o CacheOptions) (*Cached, error) {
+	mappings, err := cache.New(cache.Options[Subject, *Mapping]{
+		Load: store.Mapping, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	byID, err := cache.New(cache.Options[keys.ID, *keys.Key]{
+		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+	})
+	if err != nil {
+		mappings.Close()
+		return nil, err
+	}
+	return &Cached{store: store, mappings: mappings, keys: byID}, nil
+}
+
+// Close stops the caches.
+func (c *Cached) Close() {
+	c.mappings.Close()
+	c.keys.Close()
+}
+
+// Mapping implements [Store].
+func (c *Cached) Mapping(ctx context.Context, subject Subject) (*Mapping, error) {
+	m, _, err := c.mappings.Get(ctx, subject)
+	return m, err
+}
+
+// mapping is Mapping, and whether the answer was cached.
+func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, bool, error) {
+	return c.mappings.Get(ctx, subject)
+}
+
+func (c *Cached) forget(subject Subject) { c.mappings.Invalidate(subject) }
+
+// Key implements [Store].
+func (c *Cached) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	key, _, err := c.keys.Get(ctx, id)
+	return key, err
+}
+
+// Register implements [Store].
+func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, error) {
+	defer c.forget(subject)
+	return c.store.Register(ctx, subject, key, maxTeamKeys)
+}
+
+// Rebind implements [Store].
+func (c *Cached) Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key) (*Mapping, error) {
+	defer func() {
+		c.forget(subject)
+		c.keys.Invalidate(old)
+	}()
+	return c.store.Rebind(ctx, subject, old, key)
+}

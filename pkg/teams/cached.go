@@ -1,0 +1,70 @@
+package teams
+
+import (
+	"context"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/cache"
+)
+
+// CacheOptions bound the caches of a [CachedDirectory]. All are required.
+type CacheOptions struct {
+	TTL                   time.Duration // of rows, and of their absence
+	MaxEntries, MaxAbsent int64         // of each kind of row
+	LoadTimeout           time.Duration // of one load from the directory
+}
+
+// CachedDirectory is a [Directory] with a cache in front. It is safe for concurrent use.
+type CachedDirectory struct {
+	teams         *cache.Cache[TeamID, *Team]
+	organizations *cache.Cache[OrganizationID, *Organization]
+	users         *cache.Cache[UserID, *User]
+}
+
+// NewCachedDirectory returns a cached directory. Close releases the caches, not the directory.
+func NewCachedDirectory(d Directory, o CacheOptions) (*CachedDirectory, error) {
+	c := &CachedDirectory{}
+	var err error
+	if c.teams, err = newCache(d.Team, o); err != nil {
+		return nil, err
+	}
+	if c.organizations, err = newCache(d.Organization, o); err != nil {
+		return nil, err
+	}
+	if c.users, err = newCache(d.User, o); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newCache[K comparable, V any](load func(context.Context, K) (V, error), o CacheOptions) (*cache.Cache[K, V], error) {
+	return cache.New(cache.Options[K, V]{
+		Load: load, NotFound: ErrNotFound, TTL: o.TTL, AbsentTTL: o.TTL,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+	})
+}
+
+// Close stops the caches.
+func (c *CachedDirectory) Close() {
+	c.teams.Close()
+	c.organizations.Close()
+	c.users.Close()
+}
+
+// Team implements [Directory].
+func (c *CachedDirectory) Team(ctx context.Context, id TeamID) (*Team, error) {
+	team, _, err := c.teams.Get(ctx, id)
+	return team, err
+}
+
+// Organization implements [Directory].
+func (c *CachedDirectory) Organization(ctx context.Context, id OrganizationID) (*Organization, error) {
+	organization, _, err := c.organizations.Get(ctx, id)
+	return organization, err
+}
+
+// User implements [Directory].
+func (c *CachedDirectory) User(ctx context.Context, id UserID) (*User, error) {
+	user, _, err := c.users.Get(ctx, id)
+	return user, err
+}

@@ -1,0 +1,21 @@
+package teams
+
+import "errors"
+
+// The reasons why policy denies. Errors that the policy returns wrap exactly one of them, or are a
+// [Directory]'s own error: then nothing was decided.
+var (
+	ErrEmailDomain         = errors.New("email domain not allowed")
+	ErrRoleMissing         = errors.New("no configured role held")
+	ErrScopeMissing        = errors.New("no configured scope held")
+	ErrRouteForbidden      = errors.New("route not permitted")
+	ErrModelForbidden      = errors.New("model not permitted")
+	ErrModelRequired       = errors.New("model is restricted and could not be read")
+	ErrTeamMissing         = errors.New("no team in the token and no default")
+	ErrTeamUnknown         = errors.New("team unknown")
+	ErrTeamNotMember       = errors.New("not a member of the team")
+	ErrTeamBlocked         = errors.New("team blocked")
+	ErrOrganizationUnknown = errors.New("organization unknown")
+	ErrOrganizationBlocked = errors.New("organization blocked")
+	ErrUserBlocked         = errors.New("user blocked")
+)

@@ -1,0 +1,272 @@
+package teams_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
+)
+
+// directory is the rows of a test. An error other than nil is what every read returns.
+type directory struct {
+	teams map[teams.TeamID]*teams.Team
+	orgs  map[teams.OrganizationID]*teams.Organization
+	users map[teams.UserID]*teams.User
+	err   error
+}
+
+func read[K comparable, V any](d directory, rows map[K]*V, id K) (*V, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	row, found := rows[id]
+	if !found {
+		return nil, teams.ErrNotFound
+	}
+	return row, nil
+}
+
+func (d directory) Team(_ context.Context, id teams.TeamID) (*teams.Team, error) {
+	return read(d, d.teams, id)
+}
+
+func (d directory) Organization(_ context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	return read(d, d.orgs, id)
+}
+
+func (d directory) User(_ context.Context, id teams.UserID) (*teams.User, error) {
+	return read(d, d.users, id)
+}
+
+func rows() directory {
+	return directory{
+		teams: map[teams.TeamID]*teams.Team{
+			"a":       {ID: "a", OrganizationID: "acme"},
+			"b":       {ID: "b", Models: []string{"gpt-4o*"}},
+			"chat":    {ID: "chat", AllowedRoutes: []string{"/v1/chat/completions"}},
+			"blocked": {ID: "blocked", Blocked: true},
+			"closed":  {ID: "closed", OrganizationID: "closed"},
+			"default": {ID: "default"},
+		},
+		orgs: map[teams.OrganizationID]*teams.Organization{
+			"acme": {ID: "acme"}, "other": {ID: "other"}, "closed": {ID: "closed", Blocked: true},
+		},
+		users: map[teams.UserID]*teams.User{"mallory": {ID: "mallory", Blocked: true}},
+	}
+}
+
+func newPolicy(t *testing.T, config teams.Config, d teams.Directory) *teams.Policy {
+	t.Helper()
+	p, err := teams.NewPolicy(config, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func chat(model string) teams.Request {
+	return teams.Request{Method: "POST", Path: "/v1/chat/completions", Model: teams.Model{State: teams.ModelKnown, Name: model}}
+}
+
+func selecting(team teams.TeamID) teams.Request {
+	r := chat("gpt-4o")
+	r.Team = team
+	return r
+}
+
+func TestTeamSelection(t *testing.T) {
+	ids := func(list ...teams.TeamID) teams.Identity { return teams.Identity{TeamIDs: list, TeamExpected: true} }
+	one := func(id teams.TeamID) teams.Identity { return teams.Identity{TeamID: id, TeamExpected: true} }
+	withDefault := teams.Config{DefaultTeam: "default"}
+	for name, c := range map[string]struct {
+		config  teams.Config
+		id      teams.Identity
+		request teams.Request
+		team    teams.TeamID
+		err     error
+	}{
+		"the token's team":                      {id: one("a"), request: chat("x"), team: "a"},
+		"the token's team wins over the list":   {id: teams.Identity{TeamID: "a", TeamIDs: []teams.TeamID{"b"}}, request: chat("gpt-4o"), team: "a"},
+		"unknown":                               {id: one("nope"), request: chat("x"), err: teams.ErrTeamUnknown},
+		"unknown does not become the default":   {config: withDefault, id: one("nope"), request: chat("x"), err: teams.ErrTeamUnknown},
+		"blocked":                               {id: one("blocked"), request: chat("x"), err: teams.ErrTeamBlocked},
+		"missing":                               {id: one(""), request: chat("x"), err: teams.ErrTeamMissing},
+		"missing with a default":                {config: withDefault, id: one(""), request: chat("x"), team: "default"},
+		"no team claim, no default":             {request: chat("x")},
+		"model forbidden":                       {id: one("b"), request: chat("o1"), err: teams.ErrModelForbidden},
+		"model unreadable":                      {id: one("b"), request: teams.Request{Method: "POST", Path: "/x"}, err: teams.ErrModelRequired},
+		"no model on the route":                 {id: one("b"), request: teams.Request{Method: "GET", Path: "/x", Model: teams.Model{State: teams.ModelAbsent}}, team: "b"},
+		"route forbidden":                       {id: one("chat"), request: teams.Request{Method: "POST", Path: "/v1/embeddings"}, err: teams.ErrRouteForbidden},
+		"first of the list":                     {id: ids("a", "b"), request: chat("gpt-4o"), team: "a"},
+		"first that permits":                    {id: ids("b", "a"), request: chat("o1"), team: "a"},
+		"blocked ones are passed over":          {id: ids("blocked", "a"), request: chat("x"), team: "a"},
+		"unknown ones are passed over":          {id: ids("hr", "everyone", "a"), request: chat("x"), team: "a"},
+		"none permits: the first refusal":       {id: ids("b", "blocked"), request: chat("o1"), err: teams.ErrModelForbidden},
+		"a refusal does not become the default": {config: withDefault, id: ids("b"), request: chat("o1"), err: teams.ErrModelForbidden},
+		"all unknown":                           {id: ids("hr"), request: chat("x"), err: teams.ErrTeamUnknown},
+		"all unknown with a default":            {config: withDefault, id: ids("hr"), request: chat("x"), team: "default"},
+		"selected from the list":                {id: ids("a", "b"), request: selecting("b"), team: "b"},
+		"selected is the token's one":           {id: one("a"), request: selecting("a"), team: "a"},
+		"selected another's":                    {id: ids("a"), request: selecting("b"), err: teams.ErrTeamNotMember},
+		"selected with no team":                 {request: selecting("a"), err: teams.ErrTeamNotMember},
+		"selected the default":                  {config: withDefault, id: ids("a"), request: selecting("default"), err: teams.ErrTeamNotMember},
+		"blocked organization":                  {id: one("closed"), request: chat("x"), err: teams.ErrOrganizationBlocked},
+		"unknown organization":                  {id: teams.Identity{OrganizationID: "nope"}, request: chat("x"), err: teams.ErrOrganizationUnknown},
+		"organization of another tenant":        {id: teams.Identity{TeamID: "a", OrganizationID: "other"}, request: chat("x"), err: teams.ErrTeamNotMember},
+		"blocked user":                          {id: teams.Identity{UserID: "mallory"}, request: chat("x"), err: teams.ErrUserBlocked},
+		"user without a row":                    {id: teams.Identity{UserID: "alice", TeamID: "a"}, request: chat("x"), team: "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			member, err := newPolicy(t, c.config, rows()).Place(t.Context(), c.id, c.request)
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || member.TeamID != c.team {
+				t.Fatalf("got team %q, %v; want %q, %v", member.TeamID, err, c.team, c.err)
+			}
+			if err != nil && member != (teams.Membership{}) {
+				t.Fatalf("a refusal came with a membership: %+v", member)
+			}
+		})
+	}
+}
+
+// An outage is no answer about a team: it must not look like an unknown one, nor be passed over.
+func TestDirectoryFailureIsNotAbsence(t *testing.T) {
+	down := errors.New("down")
+	d := rows()
+	d.err = down
+	policy := newPolicy(t, teams.Config{DefaultTeam: "default"}, d)
+	for _, id := range []teams.Identity{
+		{TeamID: "a"}, {TeamIDs: []teams.TeamID{"a", "b"}}, {}, {OrganizationID: "acme"}, {UserID: "alice"},
+	} {
+		if _, err := policy.Place(t.Context(), id, chat("x")); !errors.Is(err, down) {
+			t.Errorf("%+v: got %v, want the outage", id, err)
+		}
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	management := teams.Request{Method: "POST", Path: "/key/generate", Model: teams.Model{State: teams.ModelAbsent}}
+	roles := teams.Config{Roles: []teams.Grant{
+		{Name: "user", Routes: []string{"openai_routes"}, Models: []string{"gpt-4o*"}},
+		{Name: "operator", Routes: []string{"POST /key/*"}},
+		{Name: "anything"},
+	}}
+	scopes := teams.Config{Scopes: []teams.Grant{{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}}, AdminScope: "admin"}
+	domains := teams.Config{EmailDomains: []string{"Corp.example.com"}, AdminScope: "admin"}
+	held := func(roles ...string) teams.Identity { return teams.Identity{Roles: roles} }
+	scoped := func(scopes ...string) teams.Identity { return teams.Identity{Scopes: scopes} }
+	for name, c := range map[string]struct {
+		config  teams.Config
+		id      teams.Identity
+		request teams.Request
+		err     error
+	}{
+		"no policy":                          {request: chat("x")},
+		"no policy, admin route":             {request: management, err: teams.ErrRouteForbidden},
+		"role held":                          {roles, held("user"), chat("gpt-4o-mini"), nil},
+		"role not held":                      {roles, held("guest"), chat("gpt-4o"), teams.ErrRoleMissing},
+		"role of another case":               {roles, held("User"), chat("gpt-4o"), teams.ErrRoleMissing},
+		"role without the model":             {roles, held("user"), chat("o1"), teams.ErrModelForbidden},
+		"role without the route":             {roles, held("operator"), chat("gpt-4o"), teams.ErrRouteForbidden},
+		"the error of the role that is near": {roles, held("operator", "user"), chat("o1"), teams.ErrModelForbidden},
+		"a second role permits":              {roles, held("user", "anything"), chat("o1"), nil},
+		"an admin route granted by name":     {roles, held("operator"), management, nil},
+		"an unrestricted role names nothing": {roles, held("anything"), management, teams.ErrRouteForbidden},
+		"scope held":                         {scopes, scoped("llm:chat"), chat("x"), nil},
+		"scope not held":                     {scopes, scoped("llm"), chat("x"), teams.ErrScopeMissing},
+		"admin on an admin route":            {scopes, scoped("admin"), management, nil},
+		"admin on another route":             {scopes, scoped("admin", "llm:chat"), chat("x"), teams.ErrRouteForbidden},
+		"domain, other case":                 {domains, teams.Identity{Email: "a@CORP.example.COM"}, chat("x"), nil},
+		"domain of another":                  {domains, teams.Identity{Email: "a@example.com"}, chat("x"), teams.ErrEmailDomain},
+		"subdomain":                          {domains, teams.Identity{Email: "a@x.corp.example.com"}, chat("x"), teams.ErrEmailDomain},
+		"two @":                              {domains, teams.Identity{Email: "a@evil.com@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
+		"no local part":                      {domains, teams.Identity{Email: "@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
+		"no email":                           {domains, teams.Identity{}, chat("x"), teams.ErrEmailDomain},
+		"unverified":                         {domains, teams.Identity{Email: "a@corp.example.com", EmailUnverified: true}, chat("x"), teams.ErrEmailDomain},
+		"an admin's domain counts too":       {domains, teams.Identity{Email: "a@evil.com", Scopes: []string{"admin"}}, management, teams.ErrEmailDomain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := newPolicy(t, c.config, rows()).Admit(c.id, c.request)
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+				t.Fatalf("got %v, want %v", err, c.err)
+			}
+		})
+	}
+}
+
+// The Kelvin sign folds to k: a domain with it must not pass for the one with k.
+func TestEmailDomainIsNotUnicodeFolded(t *testing.T) {
+	policy := newPolicy(t, teams.Config{EmailDomains: []string{"kiosk.example"}}, nil)
+	if err := policy.Admit(teams.Identity{Email: "a@\u212Aiosk.example"}, chat("x")); !errors.Is(err, teams.ErrEmailDomain) {
+		t.Fatalf("got %v, want %v", err, teams.ErrEmailDomain)
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	path := func(text string) token.Path {
+		p, err := token.ParsePath(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	paths := teams.ClaimPaths{
+		UserID: path("sub"), Email: path("email"), TeamID: path("team"), TeamIDs: path("groups"),
+		OrganizationID: path("org"), Roles: path("realm_access.roles"), Scopes: path("scope"),
+	}
+	id := paths.Identify(token.Claims{Issuer: "https://idp", Values: map[string]any{
+		"sub": "alice", "email": 7, "team": []any{"a"}, "groups": []any{"a", 1, "", "b", "x\ny"}, "org": "acme",
+		"realm_access": map[string]any{"roles": []any{"user"}}, "scope": "read  write", "email_verified": "false",
+	}})
+	if id.UserID != "alice" || id.Email != "" || id.TeamID != "" || id.OrganizationID != "acme" {
+		t.Errorf("identity: %+v", id)
+	}
+	if len(id.TeamIDs) != 2 || id.TeamIDs[0] != "a" || id.TeamIDs[1] != "b" {
+		t.Errorf("teams: %q", id.TeamIDs)
+	}
+	if len(id.Roles) != 1 || len(id.Scopes) != 2 || !id.TeamExpected || !id.EmailUnverified {
+		t.Errorf("identity: %+v", id)
+	}
+	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
+	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {
+		t.Errorf("a roles string was taken apart: %q", roleText.Roles)
+	}
+}
+
+func TestBudget(t *testing.T) {
+	max := func(n teams.Micros) *teams.Micros { return &n }
+	for _, c := range []struct {
+		budget   teams.Budget
+		exceeded bool
+	}{
+		{teams.Budget{}, false},
+		{teams.Budget{Spend: 1 << 60}, false},
+		{teams.Budget{Max: max(0)}, true},
+		{teams.Budget{Max: max(10), Spend: 9}, false},
+		{teams.Budget{Max: max(10), Spend: 10}, true},
+		{teams.Budget{Max: max(10), Spend: 11}, true},
+	} {
+		if got := c.budget.Exceeded(); got != c.exceeded {
+			t.Errorf("%+v: exceeded %v", c.budget, got)
+		}
+	}
+}
+
+func TestModelPatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern, model string
+		ok             bool
+	}{
+		{"gpt-4o", "gpt-4o", true}, {"gpt-4o", "gpt-4o-mini", false}, {"gpt-4o", "GPT-4o", false},
+		{"gpt-4o*", "gpt-4o", true}, {"gpt-4o*", "gpt-4o-mini", true}, {"gpt-4o*", "gpt-4", false},
+		{"*", "anything", true}, {"*-mini", "gpt-4o-mini", true}, {"*-mini", "gpt-4o-mini-2", false},
+		{"a*b*c", "a1b2c", true}, {"a*b*c", "abc", true}, {"a*b*c", "acb", false}, {"ab*ba", "aba", false},
+		{"openai/*", "openai/gpt-4o", true}, {"gpt.4o", "gptx4o", false}, {"", "x", false},
+	} {
+		policy := newPolicy(t, teams.Config{}, nil)
+		if err := policy.Permit(nil, []string{c.pattern}, chat(c.model)); (err == nil) != c.ok {
+			t.Errorf("%q permits %q: %v", c.pattern, c.model, err)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package teams
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Routes matches requests against route patterns and named groups of them. It is immutable.
+//
+// A pattern is `[METHOD ]/path`. A segment may hold one placeholder, `{name}`, which matches one or
+// more characters of that segment; a trailing `/*` matches everything below. Matching is
+// case-sensitive and by whole segments: `/public` never matches `/publicx`. A name without a
+// slash is a group.
+type Routes struct {
+	groups map[string][]string
+}
+
+// knownMethods are those that a pattern without a method matches. Any other method is matched only
+// by a pattern that names it, so that an upstream's private verbs are never granted by accident.
+const knownMethods = " GET HEAD POST PUT PATCH DELETE OPTIONS "
+
+// NewRoutes returns a matcher that knows the built-in groups and the operator's own. A member of a
+// group is a pattern or the name of a built-in group.
+func NewRoutes(own map[string][]string) (*Routes, error) {
+	groups := builtinGroups()
+	for name := range own {
+		if _, taken := groups[name]; taken {
+			return nil, fmt.Errorf("route group %q: the name is built in", name)
+		}
+		if err := checkGroupName(name); err != nil {
+			return nil, err
+		}
+	}
+	builtin := &Routes{groups: builtinGroups()}
+	for name, members := range own {
+		var flat []string
+		for _, member := range members {
+			if err := builtin.Check(member); err != nil {
+				return nil, fmt.Errorf("route group %q: %w", name, err)
+			}
+			if group, ok := builtin.groups[member]; ok {
+				flat = append(flat, group...)
+			} else {
+				flat = append(flat, member)
+			}
+		}
+		groups[name] = flat
+	}
+	return &Routes{groups: groups}, nil
+}
+
+func checkGroupName(name string) error {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != '-'
+	}) {
+		return fmt.Errorf("route group %q: a name is made of a-z, 0-9, _ and -", name)
+	}
+	return nil
+}
+
+// Groups returns the names of all groups, sorted.
+func (r *Routes) Groups() []string {
+	var names []string
+	for name := range r.groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Members returns the patterns of a group; nil if there is no such group.
+func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group]) }
+
+// Check reports what is wrong with a pattern or a group's name. Match lets an invalid pattern match
+// nothing, so a list that holds only invalid ones permits nothing.
+func (r *Routes) Check(pattern string) error {
+	if !strings.Contains(pattern, "/") {
+		if _, ok := r.groups[pattern]; !ok {
+			return fmt.Errorf("route %q: neither a pattern ([METHOD ]/path) nor a group (%s)", pattern, strings.Join(r.Groups(), ", "))
+		}
+		return nil
+	}
+	return checkPattern(pattern)
+}
+
+func checkPattern(pattern string) error {
+	bad := func(why string) error { return fmt.Errorf("route %q: %s", pattern, why) }
+	method, path, found := strings.Cut(pattern, " ")
+	if !found {
+		method, path = "GET", pattern
+	}
+	if method == "" || strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
+		return bad("the method before the path must be upper-case letters and one space")
+	}
+	if !strings.HasPrefix(path, "/") {
+		return bad("the path must start with /")
+	}
+	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`?#%\;`, r) }) {
+		return bad(`the path must not contain a space, a control character or any of ?#%\;`)
+	}
+	segments := strings.Split(path[1:], "/")
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		switch {
+		case segment == "*" && last:
+		case strings.Contains(segment, "*"):
+			return bad("* is allowed only as the last segment")
+		case segment == "" && !last, segment == ".", segment == "..":
+			return bad("the path must not contain //, /. or /..")
+		case !validPlaceholder(segment):
+			return bad("a segment may hold one {name}")
+		}
+	}
+	return nil
+}
+
+func validPlaceholder(segment string) bool {
+	opening, closing := strings.Count(segment, "{"), strings.Count(segment, "}")
+	return opening == 0 && closing == 0 ||
+		opening == 1 && closing == 1 && strings.Index(segment, "{")+1 < strings.Index(segment, "}")
+}
+
+// Match reports whether any pattern of the list matches. An empty list matches nothing.
+func (r *Routes) Match(list []string, method, path string) bool {
+	for _, pattern := range list {
+		if group, ok := r.groups[pattern]; ok {
+			if matchAny(group, method, path) {
+				return true
+			}
+		} else if matchRoute(pattern, method, path) {
+			return true
+		}
+	}
+	return false
+}
+
+// Allow reports whether the list permits the request. An empty list restricts nothing.
+func (r *Routes) Allow(list []string, method, path string) bool {
+	return len(list) == 0 || r.Match(list, method, path)
+}
+
+func matchAny(patterns []string, method, path string) bool {
+	for _, pattern := range patterns {
+		if matchRoute(pattern, method, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func matchRoute(pattern, method, path string) bool {
+	want, rest, named := strings.Cut(pattern, " ")
+	if !named {
+		return isKnownMethod(method) && matchPath(pattern, path)
+	}
+	return want == method && matchPath(rest, path)
+}
+
+func isKnownMethod(method string) bool {
+	return method != "" && !strings.Contains(method, " ") && strings.Contains(knownMethods, " "+method+" ")
+}
+
+func matchPath(pattern, path string) bool {
+	for pattern != "" {
+		if path == "" || path[0] != '/' || pattern[0] != '/' {
+			return false
+		}
+		if pattern == "/*" {
+			return true
+		}
+		var want, have string
+		want, pattern = cutSegment(pattern)
+		have, path = cutSegment(path)
+		if !matchSegment(want, have) {
+			return false
+		}
+	}
+	return path == ""
+}
+
+// cutSegment splits "/a/b" into "a" and "/b".
+func cutSegment(path string) (segment, rest string) {
+	if i := strings.IndexByte(path[1:], '/'); i >= 0 {
+		return path[1 : 1+i], path[1+i:]
+	}
+	return path[1:], ""
+}
+
+func matchSegment(pattern, segment string) bool {
+	opening, closing := strings.IndexByte(pattern, '{'), strings.LastIndexByte(pattern, '}')
+	if opening < 0 || closing < opening {
+		return pattern == segment
+	}
+	prefix, suffix := pattern[:opening], pattern[closing+1:]
+	return len(segment) > len(prefix)+len(suffix) && strings.HasPrefix(segment, prefix) && strings.HasSuffix(segment, suffix)
+}
