@@ -1,0 +1,70 @@
+package config
+
+import (
+	"cmp"
+
+	"github.com/extauthz/extauthz/internal/config/yamlfile"
+	"github.com/extauthz/extauthz/internal/resource"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
+)
+
+// Mapping is how the callers of one issuer are mapped.
+type Mapping struct {
+	// Claim is the claim path that is looked up; empty means that the issuer's callers are not mapped.
+	Claim string
+	// NoMatch is reject, auto_register or fallback_team_mapping; empty only if Claim is.
+	NoMatch string
+}
+
+// MappingOf returns the mapping of one issuer of the configuration: its own choices, else the common ones.
+func MappingOf(c *configv1.Config, issuer *configv1.Issuer) Mapping {
+	return Mapping{
+		Claim:   cmp.Or(issuer.GetMapping().GetClaim(), c.GetMapping().GetClaim()),
+		NoMatch: cmp.Or(issuer.GetMapping().GetNoMatch(), c.GetMapping().GetNoMatch()),
+	}
+}
+
+func (c *checker) mapping() {
+	common := c.config.GetMapping()
+	c.claimPath("mapping.claim", common.Claim)
+	registers, claims := false, common.GetClaim() != ""
+	for i, issuer := range c.config.GetIssuers() {
+		m := MappingOf(c.config, issuer)
+		c.issuerMapping(yamlfile.Element("issuers", i)+".mapping", issuer.GetMapping(), m)
+		registers = registers || (m.Claim != "" && m.NoMatch == "auto_register")
+		claims = claims || m.Claim != ""
+	}
+	if common.GetClaim() != "" && common.NoMatch == nil {
+		c.missingNoMatch("mapping.no_match")
+	}
+	if common.NoMatch != nil && !claims {
+		c.file.Report("mapping.no_match", "is set, but no claim is", "with mapping.claim, or with a claim at an issuer")
+	}
+	if c.file.Has("mapping.auto_register") && !registers {
+		c.file.Report("mapping.auto_register", "is set, but no issuer registers", "with no_match: auto_register")
+	}
+	c.template(common.GetAutoRegister().GetTemplate())
+}
+
+func (c *checker) issuerMapping(path string, own *configv1.IssuerMapping, m Mapping) {
+	if own.GetClaim() != "" && m.NoMatch == "" {
+		c.missingNoMatch(path + ".no_match")
+	}
+	if own.NoMatch != nil && m.Claim == "" {
+		c.file.Report(path+".no_match", "is set, but no claim is", "with a claim here, or with mapping.claim")
+	}
+}
+
+func (c *checker) missingNoMatch(path string) {
+	c.file.Report(path, "is missing: what happens to a caller without a mapping must be chosen", "")
+}
+
+// template checks what the schema's pattern of an amount cannot say: how large it may be.
+func (c *checker) template(template *configv1.KeyTemplate) {
+	if template.MaxBudget == nil {
+		return
+	}
+	if _, err := resource.ParseAmount(template.GetMaxBudget()); err != nil {
+		c.file.Refuse("mapping.auto_register.template.max_budget", "is not an amount", resource.AllowedAmount)
+	}
+}

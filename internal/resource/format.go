@@ -1,0 +1,124 @@
+package resource
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/config/yamlfile"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+// Format writes a set as a resource file, in the set's order, keys by their hash. What it writes, [Parse] reads back as
+// an equal set: a row that cannot be written so is an error, which says where. Times are written in UTC, and the spend of
+// a row that keeps its spend is not written.
+func Format(set *Set) ([]byte, error) {
+	root := new(yamlfile.Object)
+	addSection(root, "organizations", set.Organizations, organizationNode)
+	addSection(root, "teams", set.Teams, teamNode)
+	addSection(root, "users", set.Users, userNode)
+	addSection(root, "keys", set.Keys, keyNode)
+	addSection(root, "mappings", set.Mappings, mappingNode)
+	data, err := root.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("writing resources: %w", err)
+	}
+	if _, _, err := Parse("resources", data); err != nil {
+		return nil, fmt.Errorf("writing resources: %w", err)
+	}
+	return data, nil
+}
+
+func organizationNode(o *Organization) *yamlfile.Object {
+	row := new(yamlfile.Object)
+	row.Text("id", string(o.ID))
+	row.Text("alias", o.Alias)
+	row.Flag("blocked", o.Blocked)
+	addBudget(row, o.Budget, o.KeepSpend)
+	return row
+}
+
+func teamNode(t *Team) *yamlfile.Object {
+	row := new(yamlfile.Object)
+	row.Text("id", string(t.ID))
+	row.Text("alias", t.Alias)
+	row.Text("organization_id", string(t.OrganizationID))
+	row.Texts("models", t.Models)
+	row.Texts("allowed_routes", t.AllowedRoutes)
+	row.Flag("blocked", t.Blocked)
+	addBudget(row, t.Budget, t.KeepSpend)
+	addLimits(row, t.Limits)
+	return row
+}
+
+func userNode(u *User) *yamlfile.Object {
+	row := new(yamlfile.Object)
+	row.Text("id", string(u.ID))
+	row.Text("email", u.Email)
+	row.Flag("blocked", u.Blocked)
+	addBudget(row, u.Budget, u.KeepSpend)
+	return row
+}
+
+func keyNode(k *Key) *yamlfile.Object {
+	row := new(yamlfile.Object)
+	row.Text("alias", k.Alias)
+	row.Text("hash", string(k.ID))
+	row.Text("team_id", string(k.TeamID))
+	row.Text("user_id", string(k.UserID))
+	row.Text("organization_id", string(k.OrganizationID))
+	row.Texts("models", k.Models)
+	row.Texts("allowed_routes", k.AllowedRoutes)
+	row.Flag("blocked", k.Blocked)
+	if !k.ExpiresAt.IsZero() {
+		row.Plain("expires_at", k.ExpiresAt.UTC().Format(time.RFC3339Nano))
+	}
+	addBudget(row, k.Budget, k.KeepSpend)
+	addLimits(row, k.Limits)
+	row.Flag("auto_registered", k.AutoRegistered)
+	return row
+}
+
+// mappingNode writes a hash in place of an alias wherever both are known: an alias can be given to another key.
+func mappingNode(m *Mapping) *yamlfile.Object {
+	row := new(yamlfile.Object)
+	row.Text("issuer", string(m.Issuer))
+	row.Text("claim", m.Claim)
+	row.Text("value", m.Value)
+	if m.KeyID != "" {
+		row.Text("key", string(m.KeyID))
+	} else {
+		row.Text("key", m.KeyAlias)
+	}
+	if !m.Active {
+		row.Plain("active", "false")
+	}
+	return row
+}
+
+func addBudget(row *yamlfile.Object, b teams.Budget, keepSpend bool) {
+	if b.Max != nil {
+		row.Plain("max_budget", FormatAmount(*b.Max))
+	}
+	if !keepSpend {
+		row.Plain("spend", FormatAmount(b.Spend))
+	}
+}
+
+func addLimits(row *yamlfile.Object, l teams.Limits) {
+	if l.RPM != nil {
+		row.Plain("rpm_limit", strconv.FormatInt(*l.RPM, 10))
+	}
+	if l.TPM != nil {
+		row.Plain("tpm_limit", strconv.FormatInt(*l.TPM, 10))
+	}
+}
+
+// addSection writes a section that has rows.
+func addSection[R any](root *yamlfile.Object, key string, rows []R, one func(*R) *yamlfile.Object) {
+	objects := make([]*yamlfile.Object, len(rows))
+	for i := range rows {
+		objects[i] = one(&rows[i])
+	}
+	root.List(key, objects)
+}

@@ -1,0 +1,173 @@
+package resource
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/extauthz/extauthz/internal/config/yamlfile"
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
+)
+
+// reader converts the decoded file and reports what the schema's rules cannot say.
+type reader struct{ file *yamlfile.File }
+
+func (r *reader) set(m *configv1.ResourceFile) *Set {
+	return &Set{
+		Organizations: convert(m.GetOrganizations(), "organizations", r.organization),
+		Teams:         convert(m.GetTeams(), "teams", r.team),
+		Users:         convert(m.GetUsers(), "users", r.user),
+		Keys:          convert(m.GetKeys(), "keys", r.key),
+		Mappings:      convert(m.GetMappings(), "mappings", r.mapping),
+	}
+}
+
+// convert returns nil for an empty section, so that a set does not depend on how emptiness was written.
+func convert[M, R any](messages []M, section string, one func(string, M) R) []R {
+	var rows []R
+	for i, message := range messages {
+		rows = append(rows, one(yamlfile.Element(section, i), message))
+	}
+	return rows
+}
+
+func (r *reader) organization(path string, m *configv1.OrganizationResource) Organization {
+	return Organization{
+		Organization: teams.Organization{
+			ID:      teams.OrganizationID(m.GetId()),
+			Alias:   m.GetAlias(),
+			Blocked: m.GetBlocked(),
+			Budget:  r.budget(path, m),
+		},
+		KeepSpend: m.Spend == nil,
+	}
+}
+
+func (r *reader) team(path string, m *configv1.TeamResource) Team {
+	return Team{
+		Team: teams.Team{
+			ID:             teams.TeamID(m.GetId()),
+			Alias:          m.GetAlias(),
+			OrganizationID: teams.OrganizationID(m.GetOrganizationId()),
+			Models:         m.GetModels(),
+			AllowedRoutes:  m.GetAllowedRoutes(),
+			Blocked:        m.GetBlocked(),
+			Budget:         r.budget(path, m),
+			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
+		},
+		KeepSpend: m.Spend == nil,
+	}
+}
+
+func (r *reader) user(path string, m *configv1.UserResource) User {
+	return User{
+		User: teams.User{
+			ID:      teams.UserID(m.GetId()),
+			Email:   m.GetEmail(),
+			Blocked: m.GetBlocked(),
+			Budget:  r.budget(path, m),
+		},
+		KeepSpend: m.Spend == nil,
+	}
+}
+
+func (r *reader) key(path string, m *configv1.KeyResource) Key {
+	if keys.ID(m.GetAlias()).Valid() {
+		r.file.Report(path+".alias", "looks like a hash, which a mapping could not tell from one", "any other name")
+	}
+	return Key{
+		Key: keys.Key{
+			ID:             r.keyID(path, m),
+			Alias:          m.GetAlias(),
+			TeamID:         teams.TeamID(m.GetTeamId()),
+			UserID:         teams.UserID(m.GetUserId()),
+			OrganizationID: teams.OrganizationID(m.GetOrganizationId()),
+			Models:         m.GetModels(),
+			AllowedRoutes:  m.GetAllowedRoutes(),
+			Blocked:        m.GetBlocked(),
+			AutoRegistered: m.GetAutoRegistered(),
+			ExpiresAt:      r.expiry(path+".expires_at", m.GetExpiresAt()),
+			Budget:         r.budget(path, m),
+			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
+		},
+		KeepSpend: m.Spend == nil,
+	}
+}
+
+// keyID returns the hash that the file states, or that of the secret it states. The secret goes no further.
+func (r *reader) keyID(path string, m *configv1.KeyResource) keys.ID {
+	switch {
+	case m.Secret == nil && m.Hash == nil:
+		r.file.Report(path, "has neither secret nor hash", "exactly one of the two")
+	case m.Secret != nil && m.Hash != nil:
+		r.file.Report(path, "has both secret and hash", "exactly one of the two")
+	case m.Hash != nil:
+		return keys.ID(m.GetHash())
+	default:
+		return keys.Secret(m.GetSecret()).ID()
+	}
+	return ""
+}
+
+// expiry refuses times that could not come back from a store: the zero time means never, and a database keeps microseconds.
+func (r *reader) expiry(path string, stamp *timestamppb.Timestamp) time.Time {
+	if stamp == nil {
+		return time.Time{}
+	}
+	t := stamp.AsTime()
+	if t.Unix() <= 0 || t.Year() > 9999 || t.Nanosecond()%int(time.Microsecond) != 0 {
+		r.file.Refuse(path, outside, "a time from 1970 to 9999, in whole microseconds")
+	}
+	return t
+}
+
+const outside = "is not a time that can be kept"
+
+func (r *reader) mapping(path string, m *configv1.MappingResource) Mapping {
+	if _, err := token.ParsePath(m.GetClaim()); err != nil && m.GetClaim() != "" {
+		r.file.Refuse(path+".claim", "is not a claim path", "")
+	}
+	row := Mapping{Mapping: mapping.Mapping{
+		Issuer: token.IssuerURL(m.GetIssuer()),
+		Claim:  m.GetClaim(),
+		Value:  m.GetValue(),
+		Active: m.Active == nil || m.GetActive(),
+	}}
+	if id := keys.ID(m.GetKey()); id.Valid() {
+		row.KeyID = id
+	} else {
+		row.KeyAlias = m.GetKey()
+	}
+	return row
+}
+
+// spender is any resource with a budget.
+type spender interface {
+	GetMaxBudget() string
+	GetSpend() string
+}
+
+// budget takes an empty text for an amount that is not stated; the schema's rules refuse one that is stated.
+func (r *reader) budget(path string, m spender) teams.Budget {
+	var budget teams.Budget
+	if m.GetMaxBudget() != "" {
+		limit := r.amount(path+".max_budget", m.GetMaxBudget())
+		budget.Max = &limit
+	}
+	if m.GetSpend() != "" {
+		budget.Spend = r.amount(path+".spend", m.GetSpend())
+	}
+	return budget
+}
+
+func (r *reader) amount(path, text string) teams.Micros {
+	amount, err := ParseAmount(text)
+	if err != nil {
+		r.file.Refuse(path, "is not an amount", AllowedAmount)
+	}
+	return amount
+}
