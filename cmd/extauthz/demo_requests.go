@@ -108,6 +108,7 @@ func (d *demo) show(status int, reason string, body []byte) error {
 func (d *demo) invite() {
 	d.print("\nEverything keeps running. Try it (tokens are valid for an hour):\n")
 	for _, request := range demoRequests(time.Now())[:3] {
+		request.claims["exp"] = time.Now().Add(time.Hour).Unix()
 		token, err := d.issuer.Mint(request.claims)
 		if err != nil {
 			continue

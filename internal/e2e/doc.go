@@ -1,0 +1,3 @@
+// Package e2e holds the tests of the whole product: the real binary, behind a real Envoy that runs the
+// shipped configuration, over a real PostgreSQL and over SQLite. It has no code of its own.
+package e2e
