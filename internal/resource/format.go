@@ -93,6 +93,7 @@ func mappingNode(m *Mapping) *yamlfile.Object {
 	if !m.Active {
 		row.Plain("active", "false")
 	}
+	row.Flag("auto_registered", m.AutoRegistered)
 	return row
 }
 

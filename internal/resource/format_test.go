@@ -198,7 +198,7 @@ func drawMapping(t *rapid.T) resource.Mapping {
 		Issuer: token.IssuerURL(drawOptional(t, "issuer")),
 		Claim:  rapid.SampledFrom([]string{"sub", "a.b", `https://x\.example/t`}).Draw(t, "claim"),
 		Value:  drawText(t, "value"),
-		Active: rapid.Bool().Draw(t, "active"),
+		Active: rapid.Bool().Draw(t, "active"), AutoRegistered: rapid.Bool().Draw(t, "registered"),
 	}}
 	if rapid.Bool().Draw(t, "by hash") {
 		m.KeyID = drawID(t, "key")

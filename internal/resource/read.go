@@ -136,6 +136,8 @@ func (r *reader) mapping(path string, m *configv1.MappingResource) Mapping {
 		Claim:  m.GetClaim(),
 		Value:  m.GetValue(),
 		Active: m.Active == nil || m.GetActive(),
+
+		AutoRegistered: m.GetAutoRegistered(),
 	}}
 	if id := keys.ID(m.GetKey()); id.Valid() {
 		row.KeyID = id

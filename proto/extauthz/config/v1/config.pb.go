@@ -1706,12 +1706,12 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x12max_absent_entries\x18\x03 \x01(\rB\a\xbaH\x04*\x02(\x01H\x02R\x10maxAbsentEntries\x88\x01\x01B\x06\n" +
 	"\x04_ttlB\x0e\n" +
 	"\f_max_entriesB\x15\n" +
-	"\x13_max_absent_entries\"\xab\b\n" +
-	"\x06Issuer\x12\x9a\x01\n" +
-	"\x06issuer\x18\x01 \x01(\tB}\xbaHz\xba\x01t\n" +
+	"\x13_max_absent_entries\"\xb1\b\n" +
+	"\x06Issuer\x12\xa0\x01\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x82\x01\xbaH\x7f\xba\x01t\n" +
 	"\n" +
 	"issuer_url\x12Zan https URL without user, query and fragment; http on 127.0.0.0/8, ::1 and localhost only\x1a\n" +
-	"this != ''\xc8\x01\x01H\x00R\x06issuer\x88\x01\x01\x12.\n" +
+	"this != ''\xc8\x01\x01r\x03(\x80\x04H\x00R\x06issuer\x88\x01\x01\x12.\n" +
 	"\taudiences\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\b\x01\x18\x01\"\x04r\x02\x10\x01R\taudiences\x12\x91\x01\n" +
 	"\bjwks_url\x18\x03 \x01(\tBq\xbaHn\xba\x01k\n" +

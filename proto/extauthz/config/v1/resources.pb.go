@@ -583,9 +583,12 @@ type MappingResource struct {
 	// The key: the alias of one in this file or in the store, or a hash of 64 lower-case hexadecimal digits.
 	Key *string `protobuf:"bytes,4,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// Whether the mapping is in use. A mapping that is not denies its callers. Unset means true.
-	Active        *bool `protobuf:"varint,5,opt,name=active,proto3,oneof" json:"active,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Active *bool `protobuf:"varint,5,opt,name=active,proto3,oneof" json:"active,omitempty"`
+	// Whether a registration made the mapping. Only such a mapping is pointed to another key when its caller moves to
+	// another team; one that a file states without this is the operator's. Default: false.
+	AutoRegistered *bool `protobuf:"varint,6,opt,name=auto_registered,json=autoRegistered,proto3,oneof" json:"auto_registered,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MappingResource) Reset() {
@@ -649,6 +652,13 @@ func (x *MappingResource) GetKey() string {
 func (x *MappingResource) GetActive() bool {
 	if x != nil && x.Active != nil {
 		return *x.Active
+	}
+	return false
+}
+
+func (x *MappingResource) GetAutoRegistered() bool {
+	if x != nil && x.AutoRegistered != nil {
+		return *x.AutoRegistered
 	}
 	return false
 }
@@ -764,9 +774,9 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"_rpm_limitB\f\n" +
 	"\n" +
 	"_tpm_limitB\x12\n" +
-	"\x10_auto_registered\"\xf4\x02\n" +
+	"\x10_auto_registered\"\xb6\x03\n" +
 	"\x0fMappingResource\x12%\n" +
-	"\x06issuer\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\bH\x00R\x06issuer\x88\x01\x01\x12\x9a\x01\n" +
+	"\x06issuer\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x04H\x00R\x06issuer\x88\x01\x01\x12\x9a\x01\n" +
 	"\x05claim\x18\x02 \x01(\tB\x7f\xbaH|\xba\x01q\n" +
 	"\n" +
 	"claim_path\x12Wnames joined by dots, with a backslash before a dot or backslash that is part of a name\x1a\n" +
@@ -775,12 +785,14 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x02R\x05value\x88\x01\x01\x12$\n" +
 	"\x03key\x18\x04 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x03R\x03key\x88\x01\x01\x12\x1b\n" +
-	"\x06active\x18\x05 \x01(\bH\x04R\x06active\x88\x01\x01B\t\n" +
+	"\x06active\x18\x05 \x01(\bH\x04R\x06active\x88\x01\x01\x12,\n" +
+	"\x0fauto_registered\x18\x06 \x01(\bH\x05R\x0eautoRegistered\x88\x01\x01B\t\n" +
 	"\a_issuerB\b\n" +
 	"\x06_claimB\b\n" +
 	"\x06_valueB\x06\n" +
 	"\x04_keyB\t\n" +
-	"\a_activeB\xd2\x01\n" +
+	"\a_activeB\x12\n" +
+	"\x10_auto_registeredB\xd2\x01\n" +
 	"\x16com.extauthz.config.v1B\x0eResourcesProtoP\x01Z>github.com/extauthz/extauthz/proto/extauthz/config/v1;configv1\xa2\x02\x03ECX\xaa\x02\x12Extauthz.Config.V1\xca\x02\x12Extauthz\\Config\\V1\xe2\x02\x1eExtauthz\\Config\\V1\\GPBMetadata\xea\x02\x14Extauthz::Config::V1b\x06proto3"
 
 var (

@@ -1,0 +1,77 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+const (
+	allOrganizations = `SELECT ` + organizationColumns + ` FROM organizations ORDER BY id`
+	allTeams         = `SELECT ` + teamColumns + ` FROM teams ORDER BY id`
+	allUsers         = `SELECT ` + userColumns + ` FROM users ORDER BY id`
+	allKeys          = `SELECT ` + keyColumns + ` FROM virtual_keys ORDER BY id`
+	allMappings      = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings ORDER BY issuer, claim, value`
+)
+
+// Export is documented on package store's Store.
+func (s *Store) Export(ctx context.Context) (*resource.Set, error) {
+	set := new(resource.Set)
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := s.inTx(ctx, "export", snapshot, func(tx pgx.Tx) error { return export(ctx, tx, set) })
+	if err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+func export(ctx context.Context, tx pgx.Tx, set *resource.Set) (err error) {
+	set.Organizations, err = all(ctx, tx, allOrganizations, scanOrganization,
+		func(o *teams.Organization) resource.Organization { return resource.Organization{Organization: *o} })
+	if err != nil {
+		return err
+	}
+	set.Teams, err = all(ctx, tx, allTeams, scanTeam,
+		func(t *teams.Team) resource.Team { return resource.Team{Team: *t} })
+	if err != nil {
+		return err
+	}
+	set.Users, err = all(ctx, tx, allUsers, scanUser,
+		func(u *teams.User) resource.User { return resource.User{User: *u} })
+	if err != nil {
+		return err
+	}
+	set.Keys, err = all(ctx, tx, allKeys, scanKey,
+		func(k *keys.Key) resource.Key { return resource.Key{Key: *k} })
+	if err != nil {
+		return err
+	}
+	set.Mappings, err = all(ctx, tx, allMappings, scanMapping,
+		func(m *mapping.Mapping) resource.Mapping { return resource.Mapping{Mapping: *m} })
+	return err
+}
+
+func all[Row, Resource any](
+	ctx context.Context, tx pgx.Tx, query string, scan func(scanner) (*Row, error), declare func(*Row) Resource,
+) ([]Resource, error) {
+	result, err := tx.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(result, func(row pgx.CollectableRow) (r Resource, err error) {
+		scanned, err := scan(row)
+		if err != nil {
+			return r, err
+		}
+		return declare(scanned), nil
+	})
+	if len(list) == 0 {
+		return nil, err // the one form of an empty section
+	}
+	return list, err
+}

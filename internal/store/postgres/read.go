@@ -1,0 +1,82 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/extauthz/extauthz/internal/store/rows"
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+)
+
+const (
+	// selectMapping prefers the issuer's own row to that of any issuer: '' sorts first.
+	selectMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
+		WHERE issuer IN ($1, '') AND claim = $2 AND value = $3 ORDER BY issuer DESC LIMIT 1`
+	selectOwnMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
+		WHERE issuer = $1 AND claim = $2 AND value = $3`
+	selectKey          = `SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = $1`
+	selectTeam         = `SELECT ` + teamColumns + ` FROM teams WHERE id = $1`
+	selectOrganization = `SELECT ` + organizationColumns + ` FROM organizations WHERE id = $1`
+	selectUser         = `SELECT ` + userColumns + ` FROM users WHERE id = $1`
+)
+
+// Mapping is documented on [mapping.Store].
+func (s *Store) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+	if !rows.StorableSubject(subject) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read mapping", scanMapping, selectMapping, subject.Issuer, subject.Claim, subject.Value)
+}
+
+// Key is documented on [mapping.Store].
+func (s *Store) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	if !id.Valid() {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read key", scanKey, selectKey, id)
+}
+
+// Team is documented on [teams.Directory].
+func (s *Store) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
+	if !rows.Storable(id) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read team", scanTeam, selectTeam, id)
+}
+
+// Organization is documented on [teams.Directory].
+func (s *Store) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	if !rows.Storable(id) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read organization", scanOrganization, selectOrganization, id)
+}
+
+// User is documented on [teams.Directory].
+func (s *Store) User(ctx context.Context, id teams.UserID) (*teams.User, error) {
+	if !rows.Storable(id) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read user", scanUser, selectUser, id)
+}
+
+// read returns one row or [teams.ErrNotFound], within the store's timeout.
+func read[T any](
+	ctx context.Context, s *Store, op string, scan func(scanner) (*T, error), query string, args ...any,
+) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	row, err := scan(s.pool.QueryRow(ctx, query, args...))
+	if err != nil {
+		return nil, translate(ctx, op, err)
+	}
+	return row, nil
+}
+
+// ownMapping reads the subject's own mapping in a transaction: [pgx.ErrNoRows] if it has none.
+func ownMapping(ctx context.Context, tx pgx.Tx, subject mapping.Subject) (*mapping.Mapping, error) {
+	return scanMapping(tx.QueryRow(ctx, selectOwnMapping, subject.Issuer, subject.Claim, subject.Value))
+}

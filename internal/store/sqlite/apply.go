@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/store/rows"
+	"github.com/extauthz/extauthz/pkg/keys"
+)
+
+// Apply is documented on package store's Store.
+func (s *Store) Apply(ctx context.Context, set *resource.Set) error {
+	if err := rows.CheckSet(set); err != nil {
+		return err
+	}
+	return inTx(ctx, s.writer, "apply", func(tx *sql.Tx) error {
+		return rows.Apply(ctx, applyTx{tx}, set)
+	})
+}
+
+// An upsert updates only where something differs, so that applying a file again touches no row.
+const (
+	putOrganization = `INSERT INTO organizations AS o (id, alias, blocked, max_budget_micros, spend_micros)
+		VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, blocked = excluded.blocked,
+			max_budget_micros = excluded.max_budget_micros,
+			spend_micros = CASE WHEN ?6 THEN o.spend_micros ELSE excluded.spend_micros END, updated_at = ` + now + `
+		WHERE (o.alias, o.blocked, o.max_budget_micros)
+				IS NOT (excluded.alias, excluded.blocked, excluded.max_budget_micros)
+			OR NOT ?6 AND o.spend_micros <> excluded.spend_micros`
+	putTeam = `INSERT INTO teams AS t (id, alias, organization_id, models, allowed_routes, blocked,
+			max_budget_micros, spend_micros, rpm_limit, tpm_limit)
+		VALUES (?1, ?2, NULLIF(?3, ''), ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, organization_id = excluded.organization_id,
+			models = excluded.models, allowed_routes = excluded.allowed_routes, blocked = excluded.blocked,
+			max_budget_micros = excluded.max_budget_micros, rpm_limit = excluded.rpm_limit, tpm_limit = excluded.tpm_limit,
+			spend_micros = CASE WHEN ?11 THEN t.spend_micros ELSE excluded.spend_micros END, updated_at = ` + now + `
+		WHERE (t.alias, t.organization_id, t.models, t.allowed_routes, t.blocked, t.max_budget_micros, t.rpm_limit, t.tpm_limit)
+				IS NOT (excluded.alias, excluded.organization_id, excluded.models, excluded.allowed_routes,
+					excluded.blocked, excluded.max_budget_micros, excluded.rpm_limit, excluded.tpm_limit)
+			OR NOT ?11 AND t.spend_micros <> excluded.spend_micros`
+	putUser = `INSERT INTO users AS u (id, email, blocked, max_budget_micros, spend_micros)
+		VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT (id) DO UPDATE SET email = excluded.email, blocked = excluded.blocked,
+			max_budget_micros = excluded.max_budget_micros,
+			spend_micros = CASE WHEN ?6 THEN u.spend_micros ELSE excluded.spend_micros END, updated_at = ` + now + `
+		WHERE (u.email, u.blocked, u.max_budget_micros)
+				IS NOT (excluded.email, excluded.blocked, excluded.max_budget_micros)
+			OR NOT ?6 AND u.spend_micros <> excluded.spend_micros`
+	// putKey leaves auto_registered of a stored key alone: a file does not make a key ours or theirs.
+	putKey = `INSERT INTO virtual_keys AS k (id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
+			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit)
+		VALUES (?1, ?2, NULLIF(?3, ''), ?4, NULLIF(?5, ''), ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, team_id = excluded.team_id, user_id = excluded.user_id,
+			organization_id = excluded.organization_id, models = excluded.models, allowed_routes = excluded.allowed_routes,
+			blocked = excluded.blocked, expires_at = excluded.expires_at, max_budget_micros = excluded.max_budget_micros,
+			rpm_limit = excluded.rpm_limit, tpm_limit = excluded.tpm_limit,
+			spend_micros = CASE WHEN ?15 THEN k.spend_micros ELSE excluded.spend_micros END, updated_at = ` + now + `
+		WHERE (k.alias, k.team_id, k.user_id, k.organization_id, k.models, k.allowed_routes, k.blocked, k.expires_at,
+				k.max_budget_micros, k.rpm_limit, k.tpm_limit)
+				IS NOT (excluded.alias, excluded.team_id, excluded.user_id, excluded.organization_id,
+					excluded.models, excluded.allowed_routes, excluded.blocked, excluded.expires_at,
+					excluded.max_budget_micros, excluded.rpm_limit, excluded.tpm_limit)
+			OR NOT ?15 AND k.spend_micros <> excluded.spend_micros`
+	putMapping = `INSERT INTO jwt_key_mappings AS m (issuer, claim, value, key_id, active, auto_registered)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+		ON CONFLICT (issuer, claim, value) DO UPDATE SET key_id = excluded.key_id, active = excluded.active,
+			auto_registered = excluded.auto_registered, updated_at = ` + now + `
+		WHERE (m.key_id, m.active, m.auto_registered) IS NOT (excluded.key_id, excluded.active, excluded.auto_registered)`
+	aliasHolders = `SELECT alias, id FROM virtual_keys WHERE alias IN (SELECT value FROM json_each(?1)) AND alias <> ''`
+	releaseAlias = `UPDATE virtual_keys SET alias = '', updated_at = ` + now + ` WHERE id = ?1`
+)
+
+// applyTx is the [rows.Tx] of SQLite.
+type applyTx struct{ tx *sql.Tx }
+
+func (a applyTx) exec(ctx context.Context, statement string, args ...any) error {
+	_, err := a.tx.ExecContext(ctx, statement, args...)
+	return refused(err)
+}
+
+func existing(table rows.Table) string {
+	switch table {
+	case rows.Organizations:
+		return `SELECT id FROM organizations WHERE id IN (SELECT value FROM json_each(?1))`
+	case rows.Teams:
+		return `SELECT id FROM teams WHERE id IN (SELECT value FROM json_each(?1))`
+	default:
+		return `SELECT id FROM virtual_keys WHERE id IN (SELECT value FROM json_each(?1))`
+	}
+}
+
+func (a applyTx) Existing(ctx context.Context, table rows.Table, ids []string) (map[string]bool, error) {
+	found := make(map[string]bool, len(ids))
+	var id string
+	err := a.each(ctx, existing(table), ids, []any{&id}, func() { found[id] = true })
+	return found, err
+}
+
+func (a applyTx) AliasHolders(ctx context.Context, aliases []string) (map[string]keys.ID, error) {
+	holders := make(map[string]keys.ID, len(aliases))
+	var alias string
+	var id keys.ID
+	err := a.each(ctx, aliasHolders, aliases, []any{&alias, &id}, func() { holders[alias] = id })
+	return holders, err
+}
+
+// each scans every row of a query that takes a list, and calls do after each.
+func (a applyTx) each(ctx context.Context, query string, listed []string, scan []any, do func()) error {
+	result, err := a.tx.QueryContext(ctx, query, array(listed))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = result.Close() }()
+	for result.Next() {
+		if err := result.Scan(scan...); err != nil {
+			return err
+		}
+		do()
+	}
+	return result.Err()
+}
+
+func (a applyTx) ReleaseAlias(ctx context.Context, id keys.ID) error {
+	return a.exec(ctx, releaseAlias, id)
+}
+
+func (a applyTx) PutOrganization(ctx context.Context, o *resource.Organization) error {
+	return a.exec(ctx, putOrganization, o.ID, o.Alias, o.Blocked,
+		o.Budget.Max, rows.Spend(o.Budget, o.KeepSpend), o.KeepSpend)
+}
+
+func (a applyTx) PutTeam(ctx context.Context, t *resource.Team) error {
+	return a.exec(ctx, putTeam, t.ID, t.Alias, t.OrganizationID, array(t.Models), array(t.AllowedRoutes), t.Blocked,
+		t.Budget.Max, rows.Spend(t.Budget, t.KeepSpend), t.Limits.RPM, t.Limits.TPM, t.KeepSpend)
+}
+
+func (a applyTx) PutUser(ctx context.Context, u *resource.User) error {
+	return a.exec(ctx, putUser, u.ID, u.Email, u.Blocked,
+		u.Budget.Max, rows.Spend(u.Budget, u.KeepSpend), u.KeepSpend)
+}
+
+func (a applyTx) PutKey(ctx context.Context, k *resource.Key) error {
+	return a.exec(ctx, putKey, k.ID, k.Alias, k.TeamID, k.UserID, k.OrganizationID, array(k.Models),
+		array(k.AllowedRoutes), k.Blocked, k.AutoRegistered, timestamp(k.ExpiresAt),
+		k.Budget.Max, rows.Spend(k.Budget, k.KeepSpend), k.Limits.RPM, k.Limits.TPM, k.KeepSpend)
+}
+
+func (a applyTx) PutMapping(ctx context.Context, m *resource.Mapping) error {
+	return a.exec(ctx, putMapping, m.Issuer, m.Claim, m.Value, m.KeyID, m.Active, m.AutoRegistered)
+}

@@ -1,0 +1,196 @@
+package storetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/store"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
+)
+
+func testAbsent(t *testing.T, s Instance, _ Features) {
+	for _, name := range []string{"Mapping", "Key", "Team", "Organization", "User"} {
+		wantError(t, name, calls(s)[name](t.Context()), teams.ErrNotFound)
+	}
+}
+
+func testRoundTrip(t *testing.T, s Instance, _ Features) {
+	want := everything()
+	apply(t, s, want)
+	for _, o := range want.Organizations {
+		got, err := s.Organization(t.Context(), o.ID)
+		wantError(t, "Organization", err, nil)
+		equal(t, "organization", got, &o.Organization)
+	}
+	for _, team := range want.Teams {
+		got, err := s.Team(t.Context(), team.ID)
+		wantError(t, "Team", err, nil)
+		equal(t, "team", got, &team.Team)
+	}
+	for _, u := range want.Users {
+		got, err := s.User(t.Context(), u.ID)
+		wantError(t, "User", err, nil)
+		equal(t, "user", got, &u.User)
+	}
+	for _, k := range want.Keys {
+		got, err := s.Key(t.Context(), k.ID)
+		wantError(t, "Key", err, nil)
+		equal(t, "key", got, &k.Key)
+	}
+	for _, m := range want.Mappings {
+		got, err := s.Mapping(t.Context(), mapping.Subject{Issuer: m.Issuer, Claim: m.Claim, Value: m.Value})
+		wantError(t, "Mapping", err, nil)
+		equal(t, "mapping", got, &m.Mapping)
+	}
+	equal(t, "export", export(t, s), want)
+}
+
+func testIssuerPrecedence(t *testing.T, s Instance, _ Features) {
+	apply(t, s, everything()) // "alice": an active row for any issuer, an inactive one of the issuer's own
+	for _, test := range []struct {
+		issuer token.IssuerURL
+		want   mapping.Mapping
+	}{
+		{issuer, mapping.Mapping{Issuer: issuer, Claim: claim, Value: "alice", KeyID: id("two")}},
+		{"https://other.example.com", mapping.Mapping{Claim: claim, Value: "alice", KeyID: id("one"), Active: true}},
+		{"", mapping.Mapping{Claim: claim, Value: "alice", KeyID: id("one"), Active: true}},
+	} {
+		got, err := s.Mapping(t.Context(), mapping.Subject{Issuer: test.issuer, Claim: claim, Value: "alice"})
+		wantError(t, "Mapping", err, nil)
+		equal(t, fmt.Sprintf("issuer %q", test.issuer), got, &test.want)
+	}
+	_, err := s.Mapping(t.Context(), mapping.Subject{Issuer: issuer, Claim: "email", Value: "alice"})
+	wantError(t, "another claim", err, teams.ErrNotFound)
+}
+
+// distinctTexts are texts that some collation, normal form or trimming takes for one another.
+func distinctTexts() []string {
+	return []string{
+		"alice", "Alice", "ALICE", "alice ", " alice", "al ice", "alice\u00a0", "alice\u200b",
+		"caf\u00e9", "cafe\u0301", "CAF\u00c9", "stra\u00dfe", "strasse", "\u0130", "i", "I", "\u0131",
+		"\u212a", "K", "k", "\ufb01", "fi", "\u2126", "\u03a9", "1", "01", "1.0", "true", "null", "NULL",
+	}
+}
+
+func testByteExact(t *testing.T, s Instance, _ Features) { registerAll(t, s, distinctTexts()) }
+
+// hostileTexts are texts that mean something to a layer below.
+func hostileTexts() []string {
+	return []string{
+		`'`, `''`, `"`, `\`, `\'`, `%`, `_`, `*`, `[a-z]`, `?`, `$1`, `?1`, `:a`, `@a`, `--`, `/*`, `;`,
+		`x' OR '1'='1`, `x'; DROP TABLE jwt_key_mappings; --`, `{"a":1}`, `["a"]`, `{a,b}`, `NULL`, `${HOME}`,
+		`%s%d%n`, "\u2028", "\ufeffx", "\U0001f600", "\ufffd", "\uffff", "a\u202eb", strings.Repeat("x", 1024), strings.Repeat("\u00e9", 512),
+	}
+}
+
+func testHostileText(t *testing.T, s Instance, _ Features) {
+	registerAll(t, s, hostileTexts())
+	for _, text := range hostileTexts() { // a pattern or a cut would find another row
+		_, err := s.Mapping(t.Context(), subject(text+"x"))
+		wantError(t, text, err, teams.ErrNotFound)
+	}
+}
+
+// registerAll registers each text as value, alias, user and list element, and finds each again.
+func registerAll(t *testing.T, s Instance, texts []string) {
+	t.Helper()
+	for i, text := range texts {
+		key := registered(fmt.Sprint(i), "")
+		key.Alias, key.UserID, key.Models = text, teams.UserID(text), []string{text}
+		equal(t, text, register(t, s, subject(text), key).KeyID, key.ID)
+	}
+	for i, text := range texts {
+		m, err := s.Mapping(t.Context(), subject(text))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		equal(t, "value", m.Value, text)
+		equal(t, text, m.KeyID, id(fmt.Sprint(i)))
+		key, err := s.Key(t.Context(), m.KeyID)
+		wantError(t, "Key", err, nil)
+		equal(t, "texts", []string{key.Alias, string(key.UserID), key.Models[0]}, []string{text, text, text})
+	}
+	sizes(t, s, len(texts), len(texts))
+}
+
+// noise is text that does not compress: an index entry must hold all of it.
+func noise(name string, size int) string {
+	var text strings.Builder
+	for i := 0; text.Len() < size; i++ {
+		sum := sha256.Sum256(fmt.Append(nil, name, i))
+		text.WriteString(base64.RawStdEncoding.EncodeToString(sum[:]))
+	}
+	return text.String()[:size]
+}
+
+func testLongestSubject(t *testing.T, s Instance, _ Features) {
+	longest := mapping.Subject{
+		Issuer: token.IssuerURL(noise("issuer", 512)), Claim: noise("claim", 1024), Value: noise("value", 1024),
+	}
+	want := register(t, s, longest, registered("long", ""))
+	got, err := s.Mapping(t.Context(), longest)
+	wantError(t, "Mapping", err, nil)
+	equal(t, "mapping", got, want)
+}
+
+// unstorable are texts that no row has. PostgreSQL would answer some with an error.
+func unstorable() []string {
+	return []string{
+		"", "\x00", "a\x00b", "alice\x00", "\n", "a\tb", "\x1f", "\x7f", "\u0080", "\u009f",
+		"\xff", "a\xc3", "\xed\xa0\x80", strings.Repeat("x", 1025), strings.Repeat("\u00e9", 513),
+	}
+}
+
+func testUnstorable(t *testing.T, s Instance, _ Features) {
+	apply(t, s, everything())
+	for _, text := range unstorable() {
+		_, err := s.Mapping(t.Context(), subject(text))
+		wantError(t, "value", err, teams.ErrNotFound)
+		_, err = s.Team(t.Context(), teams.TeamID(text))
+		wantError(t, "Team", err, teams.ErrNotFound)
+		_, err = s.Organization(t.Context(), teams.OrganizationID(text))
+		wantError(t, "Organization", err, teams.ErrNotFound)
+		_, err = s.User(t.Context(), teams.UserID(text))
+		wantError(t, "User", err, teams.ErrNotFound)
+	}
+	_, err := s.Key(t.Context(), id("one")+"\x00")
+	wantError(t, "Key", err, teams.ErrNotFound)
+}
+
+func testExportEmpty(t *testing.T, s Instance, _ Features) {
+	equal(t, "export", export(t, s), &resource.Set{})
+	apply(t, s, &resource.Set{})
+}
+
+func testEndedContext(t *testing.T, s Instance, _ Features) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	expired, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
+	defer cancel()
+	for name, call := range calls(s) {
+		wantError(t, name, call(cancelled), context.Canceled)
+		wantError(t, name, call(expired), context.DeadlineExceeded)
+	}
+	equal(t, "export", export(t, s), &resource.Set{})
+}
+
+func testReady(t *testing.T, s Instance, features Features) {
+	wantError(t, "Ready", s.Ready(t.Context()), nil)
+	execute(t, s.Raw, "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (99, "+features.truth()+")")
+	err := s.Ready(t.Context())
+	if want := "the database schema is at version 99, this binary needs 1: use a newer extauthz"; err == nil || err.Error() != want {
+		t.Errorf("Ready: %v, want %s", err, want)
+	}
+	if !errors.Is(err, store.ErrSchema) {
+		t.Errorf("Ready: %v is no ErrSchema", err)
+	}
+}
