@@ -50,46 +50,52 @@ func (d *demo) requests(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		response, body, err := d.send(ctx, token)
+		answer, err := d.send(ctx, token)
 		if err != nil {
 			return err
 		}
-		reason := response.Header.Get("x-extauthz-reason")
-		if response.StatusCode != request.status || reason != request.reason {
-			return fmt.Errorf("demo: %s: got %d %q, want %d %q", request.title, response.StatusCode, reason, request.status, request.reason)
+		if answer.status != request.status || answer.reason != request.reason {
+			return fmt.Errorf("demo: %s: got %d %q, want %d %q", request.title, answer.status, answer.reason, request.status, request.reason)
 		}
-		if err := d.show(response.StatusCode, reason, body); err != nil {
+		if err := d.show(answer); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *demo) send(ctx context.Context, token string) (*http.Response, []byte, error) {
+// demoAnswer is what came back through Envoy.
+type demoAnswer struct {
+	status int
+	reason string
+	body   []byte
+}
+
+func (d *demo) send(ctx context.Context, token string) (demoAnswer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.front.URL+demoPath, strings.NewReader(demoBody))
 	if err != nil {
-		return nil, nil, err
+		return demoAnswer{}, err
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-Extauthz-Team-Id", "spoofed") // must not reach the upstream
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, nil, err
+		return demoAnswer{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	return response, body, err
+	return demoAnswer{response.StatusCode, response.Header.Get("x-extauthz-reason"), body}, err
 }
 
-func (d *demo) show(status int, reason string, body []byte) error {
-	if reason != "" {
-		d.print("   denied: %d %s\n   %s\n", status, reason, body)
+func (d *demo) show(a demoAnswer) error {
+	if a.reason != "" {
+		d.print("   denied: %d %s\n   %s\n", a.status, a.reason, a.body)
 		return nil
 	}
-	d.print("   allowed: %d; the upstream saw no token, and these headers:\n", status)
+	d.print("   allowed: %d; the upstream saw no token, and these headers:\n", a.status)
 	var seen echo.Request
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&seen); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(a.body)).Decode(&seen); err != nil {
 		return fmt.Errorf("demo: the upstream's answer: %w", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(seen.Headers)) {

@@ -158,11 +158,7 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 }
 
 func openStore(ctx context.Context, s *configv1.Store) (store.Store, error) {
-	opened, err := store.Open(ctx, storeOptions(s))
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return opened, nil
+	return openWith(ctx, storeOptions(s))
 }
 
 func storeOptions(s *configv1.Store) store.Options {

@@ -50,15 +50,31 @@ func (f *storeFlags) open(ctx context.Context) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := store.Open(ctx, options)
+	opened, err := openWith(ctx, options)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	if err := opened.Ready(ctx); err != nil {
 		opened.Close()
 		return nil, err
 	}
 	return opened, nil
+}
+
+func openWith(ctx context.Context, options store.Options) (store.Store, error) {
+	opened, err := store.Open(ctx, options)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return opened, nil
+}
+
+// storeError tells a store that was described wrongly from one that could not be opened.
+func storeError(err error) error {
+	if errors.Is(err, store.ErrOptions) {
+		return usageError{err}
+	}
+	return err
 }
 
 func newMigrate() *cobra.Command {
@@ -74,7 +90,7 @@ func newMigrate() *cobra.Command {
 			}
 			from, to, err := store.Migrate(c.Context(), options)
 			if err != nil {
-				return err
+				return storeError(err)
 			}
 			if from == to {
 				_, err = fmt.Fprintf(c.OutOrStdout(), "schema is at version %d, nothing to do\n", to)
@@ -144,7 +160,7 @@ func readInput(file string, stdin io.Reader) (name string, data []byte, err erro
 		name = "standard input"
 	default:
 		var opened *os.File
-		if opened, err = os.Open(file); err != nil { //nolint:gosec // the operator names the file
+		if opened, err = os.Open(file); err != nil {
 			return "", nil, usageError{err}
 		}
 		defer func() { _ = opened.Close() }()

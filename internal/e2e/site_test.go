@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,7 +27,7 @@ import (
 // patience bounds each wait for a process.
 const patience = 30 * time.Second
 
-var binary string //nolint:gochecknoglobals // built once for all tests
+var binary string // built once for all tests
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -103,20 +104,12 @@ func (s *site) cli(args ...string) string {
 	out, err := exec.CommandContext(s.t.Context(), binary, args...).Output()
 	if err != nil {
 		var exit *exec.ExitError
-		_ = asExit(err, &exit)
-		s.t.Fatalf("extauthz %s: %v\n%s", strings.Join(args, " "), err, exit.Stderr)
+		if errors.As(err, &exit) {
+			s.t.Fatalf("extauthz %s: %v\n%s", strings.Join(args, " "), err, exit.Stderr)
+		}
+		s.t.Fatal(err)
 	}
 	return string(out)
-}
-
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError) //nolint:errorlint // Output returns it bare
-	if ok {
-		*exit = e
-	} else {
-		*exit = &exec.ExitError{}
-	}
-	return ok
 }
 
 func (s *site) apply(resources string) {
@@ -155,7 +148,7 @@ type server struct {
 func (s *site) serve(p plan) *server {
 	s.t.Helper()
 	v := &server{t: s.t, upstream: s.upstream, ended: make(chan struct{})}
-	v.command = exec.Command(binary, "serve", "--config", s.config) //nolint:gosec // our own binary
+	v.command = exec.Command(binary, "serve", "--config", s.config)
 	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	v.command.Stderr = os.Stderr
 	out, err := v.command.StdoutPipe()

@@ -48,7 +48,7 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	}
 	level := slog.LevelInfo
 	if d.Err != nil {
-		attributes = append(attributes, slog.Int("status", d.Outcome.Status))
+		attributes = append(attributes, slog.Int("status", int(d.Outcome.Status)))
 		add("error", d.Err.Error())
 		if d.Outcome.Status >= 500 {
 			level = slog.LevelError

@@ -36,7 +36,7 @@ var (
 // text ever reaches a client.
 type Outcome struct {
 	Reason  Reason
-	Status  int    // HTTP
+	Status  int32  // HTTP
 	Type    string // of the OpenAI error form
 	Message string
 	cause   error

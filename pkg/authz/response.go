@@ -11,8 +11,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/code"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
 
 	"github.com/extauthz/extauthz/pkg/teams"
 )
@@ -80,7 +80,7 @@ func (r *responder) allow(d *Decision) (*authv3.CheckResponse, bool) {
 		ok.Headers = append(ok.Headers, overwrite(name, values[name]))
 	}
 	return &authv3.CheckResponse{
-		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
+		Status:          &rpcstatus.Status{Code: int32(code.Code_OK)},
 		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
 		DynamicMetadata: metadata(d),
 	}, true
@@ -186,20 +186,20 @@ func challenge(o Outcome) string {
 	return `Bearer error="invalid_token", error_description="` + o.Message + `"`
 }
 
-func grpcCode(status int) codes.Code {
+func grpcCode(status int32) code.Code {
 	switch status {
 	case 400:
-		return codes.InvalidArgument
+		return code.Code_INVALID_ARGUMENT
 	case 401:
-		return codes.Unauthenticated
+		return code.Code_UNAUTHENTICATED
 	case 429:
-		return codes.ResourceExhausted
+		return code.Code_RESOURCE_EXHAUSTED
 	case 500:
-		return codes.Internal
+		return code.Code_INTERNAL
 	case 503:
-		return codes.Unavailable
+		return code.Code_UNAVAILABLE
 	}
-	return codes.PermissionDenied
+	return code.Code_PERMISSION_DENIED
 }
 
 // body is the OpenAI error form, which the SDKs of LLM clients parse.

@@ -235,17 +235,17 @@ func TestIdentify(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
-	max := func(n teams.Micros) *teams.Micros { return &n }
+	ceiling := func(n teams.Micros) *teams.Micros { return &n }
 	for _, c := range []struct {
 		budget   teams.Budget
 		exceeded bool
 	}{
 		{teams.Budget{}, false},
 		{teams.Budget{Spend: 1 << 60}, false},
-		{teams.Budget{Max: max(0)}, true},
-		{teams.Budget{Max: max(10), Spend: 9}, false},
-		{teams.Budget{Max: max(10), Spend: 10}, true},
-		{teams.Budget{Max: max(10), Spend: 11}, true},
+		{teams.Budget{Max: ceiling(0)}, true},
+		{teams.Budget{Max: ceiling(10), Spend: 9}, false},
+		{teams.Budget{Max: ceiling(10), Spend: 10}, true},
+		{teams.Budget{Max: ceiling(10), Spend: 11}, true},
 	} {
 		if got := c.budget.Exceeded(); got != c.exceeded {
 			t.Errorf("%+v: exceeded %v", c.budget, got)
