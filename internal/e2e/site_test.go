@@ -101,7 +101,9 @@ func newSite(t *testing.T, store database, p plan) *site {
 // cli runs a command of the binary, which must succeed, and returns its standard output.
 func (s *site) cli(args ...string) string {
 	s.t.Helper()
-	out, err := exec.CommandContext(s.t.Context(), binary, args...).Output()
+	command := exec.CommandContext(s.t.Context(), binary, args...)
+	command.Env = environment()
+	out, err := command.Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -110,6 +112,12 @@ func (s *site) cli(args ...string) string {
 		s.t.Fatal(err)
 	}
 	return string(out)
+}
+
+// environment makes the race detector end a process at its first finding, and without its usual second
+// of waiting for more.
+func environment() []string {
+	return append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 }
 
 func (s *site) apply(resources string) {
@@ -149,6 +157,7 @@ func (s *site) serve(p plan) *server {
 	s.t.Helper()
 	v := &server{t: s.t, upstream: s.upstream, ended: make(chan struct{})}
 	v.command = exec.Command(binary, "serve", "--config", s.config)
+	v.command.Env = environment()
 	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	v.command.Stderr = os.Stderr
 	out, err := v.command.StdoutPipe()

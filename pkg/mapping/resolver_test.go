@@ -1,0 +1,301 @@
+package mapping_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/store"
+	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
+)
+
+const issuer = token.IssuerURL("https://idp.example.com")
+
+// counted is a real store whose calls are counted.
+type counted struct {
+	store.Store
+	mappings, registers int
+	// before runs before a call goes on to the store: what another replica does at that moment.
+	beforeRegister, beforeRebind func()
+}
+
+func (c *counted) Mapping(ctx context.Context, s mapping.Subject) (*mapping.Mapping, error) {
+	c.mappings++
+	return c.Store.Mapping(ctx, s)
+}
+
+func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, most int) (*mapping.Mapping, error) {
+	c.registers++
+	if c.beforeRegister != nil {
+		c.beforeRegister()
+	}
+	return c.Store.Register(ctx, s, k, most)
+}
+
+func (c *counted) Rebind(ctx context.Context, s mapping.Subject, old keys.ID, k *keys.Key) (*mapping.Mapping, error) {
+	if c.beforeRebind != nil {
+		c.beforeRebind()
+	}
+	return c.Store.Rebind(ctx, s, old, k)
+}
+
+// fixture is a resolver over a SQLite store.
+type fixture struct {
+	t      *testing.T
+	store  *counted
+	cached *mapping.Cached
+	now    time.Time
+	config mapping.Config
+}
+
+func newFixture(t *testing.T, policy mapping.NoMatch) *fixture {
+	t.Helper()
+	opened, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "x.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.Close)
+	f := &fixture{t: t, store: &counted{Store: opened}, now: time.Now()}
+	if f.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.cached.Close)
+	claim, err := token.ParsePath("client_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.config = mapping.Config{
+		Rules: map[token.IssuerURL]mapping.Rule{issuer: {Claim: claim, NoMatch: policy}},
+		Now:   func() time.Time { return f.now },
+	}
+	f.apply(&resource.Set{Teams: []resource.Team{{Team: teams.Team{ID: "a"}}, {Team: teams.Team{ID: "b"}}}})
+	return f
+}
+
+func (f *fixture) apply(set *resource.Set) {
+	f.t.Helper()
+	if err := f.store.Apply(f.t.Context(), set); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// as resolves a caller of a team with a resolver of its own, so that changes of the config count.
+func (f *fixture) as(client string, team teams.TeamID) (mapping.Result, error) {
+	f.t.Helper()
+	return f.with(mapping.NewResolver(f.config, f.cached), client, team)
+}
+
+func (f *fixture) with(r *mapping.Resolver, client string, team teams.TeamID) (mapping.Result, error) {
+	f.t.Helper()
+	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": client}}
+	return r.Resolve(f.t.Context(), claims, teams.Membership{TeamID: team, UserID: "alice"})
+}
+
+func (f *fixture) want(r mapping.Result, err error, source mapping.Source, wantErr error) *keys.Key {
+	f.t.Helper()
+	if r.Source != source || !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) {
+		f.t.Fatalf("got %q, %v; want %q, %v", r.Source, err, source, wantErr)
+	}
+	if err != nil && r.Key != nil {
+		f.t.Fatalf("an error came with a key")
+	}
+	return r.Key
+}
+
+func mapped(value string, key *keys.Key, active bool) *resource.Set {
+	return &resource.Set{
+		Keys:     []resource.Key{{Key: *key}},
+		Mappings: []resource.Mapping{{Mapping: mapping.Mapping{Claim: "client_id", Value: value, KeyID: key.ID, Active: active}}},
+	}
+}
+
+func operatorsKey(team teams.TeamID) *keys.Key {
+	return &keys.Key{ID: keys.Secret("sk-operator").ID(), Alias: "operator", TeamID: team}
+}
+
+// A mapping that is there and must not be used denies under every policy: it is not an absence.
+func TestUnusableMappingIsNeverAbsence(t *testing.T) {
+	for _, policy := range []mapping.NoMatch{mapping.Reject, mapping.AutoRegister, mapping.Fallback} {
+		f := newFixture(t, policy)
+		f.apply(mapped("c", operatorsKey("a"), false))
+		r, err := f.as("c", "a")
+		f.want(r, err, "", mapping.ErrDisabled)
+		if f.store.registers != 0 {
+			t.Errorf("%s: a disabled mapping was registered again", policy)
+		}
+	}
+}
+
+func TestUnknownPolicyRejects(t *testing.T) {
+	f := newFixture(t, "")
+	r, err := f.as("c", "a")
+	f.want(r, err, "", mapping.ErrNoMapping)
+}
+
+func TestIssuerWithoutRuleIsNotMapped(t *testing.T) {
+	f := newFixture(t, mapping.Reject)
+	f.config.Rules = nil
+	r, err := f.as("c", "a")
+	f.want(r, err, mapping.SourceTeam, nil)
+}
+
+func TestRegistrationsPerMinute(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.config.RegistrationsPerMinute = 2
+	resolver := mapping.NewResolver(f.config, f.cached)
+	for _, line := range []struct {
+		client string
+		source mapping.Source
+		err    error
+		wait   time.Duration
+	}{
+		{"c1", mapping.SourceAutoRegister, nil, 0},
+		{"c2", mapping.SourceAutoRegister, nil, 0},
+		{"c3", "", mapping.ErrLimited, 0},
+		{"c1", mapping.SourceMapping, nil, 0}, // only new clients are limited
+		{"c3", mapping.SourceAutoRegister, nil, 30 * time.Second},
+		{"c4", "", mapping.ErrLimited, 0},
+	} {
+		f.now = f.now.Add(line.wait)
+		r, err := f.with(resolver, line.client, "a")
+		f.want(r, err, line.source, line.err)
+	}
+}
+
+func TestKeysPerTeam(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.config.MaxKeysPerTeam = 1
+	r, err := f.as("c1", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = f.as("c2", "a")
+	f.want(r, err, "", mapping.ErrLimited)
+	r, err = f.as("c2", "b")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+}
+
+// The caller of a registered key that left its team gets a new key, if the policy still registers. It
+// never keeps the old one.
+func TestMovedCaller(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	r, err := f.as("c", "a")
+	old := f.want(r, err, mapping.SourceAutoRegister, nil)
+	claim := f.config.Rules[issuer].Claim
+	for _, policy := range []mapping.NoMatch{mapping.Reject, mapping.Fallback} {
+		f.config.Rules[issuer] = mapping.Rule{Claim: claim, NoMatch: policy}
+		r, err = f.as("c", "b")
+		f.want(r, err, "", teams.ErrTeamNotMember)
+	}
+	f.config.Rules[issuer] = mapping.Rule{Claim: claim, NoMatch: mapping.AutoRegister}
+	r, err = f.as("c", "b")
+	if key := f.want(r, err, mapping.SourceAutoRegister, nil); key.ID == old.ID || key.TeamID != "b" {
+		t.Fatalf("after the move: %+v", key)
+	}
+	if stored, err := f.store.Key(t.Context(), old.ID); err != nil || !stored.Blocked {
+		t.Fatalf("the old key is not blocked (%v)", err)
+	}
+}
+
+// What an operator mapped is not rebound, and a key that may not be used is not replaced.
+func TestNotRebound(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.apply(mapped("operators", operatorsKey("a"), true))
+	r, err := f.as("operators", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); key.Alias != "operator" {
+		t.Fatalf("key %+v", key)
+	}
+	r, err = f.as("c", "a")
+	registered := *f.want(r, err, mapping.SourceAutoRegister, nil)
+	f.apply(mapped("shared", &registered, true)) // an operator's mapping to a registered key
+	r, err = f.as("shared", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); key.ID != registered.ID {
+		t.Fatalf("key %+v", key)
+	}
+	registered.Blocked = true
+	f.apply(&resource.Set{Keys: []resource.Key{{Key: registered}}})
+	f.cached.Close() // what another process changed is seen when the cache has forgotten
+	fresh := newFixtureOver(t, f)
+	r, err = fresh.as("c", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); !key.Blocked || key.ID != registered.ID {
+		t.Fatalf("a blocked key was replaced: %+v", key)
+	}
+}
+
+// newFixtureOver is another process on the same store.
+func newFixtureOver(t *testing.T, f *fixture) *fixture {
+	t.Helper()
+	other := *f
+	var err error
+	if other.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.cached.Close)
+	return &other
+}
+
+// Two replicas rebind one caller at once: the later one takes the row of the earlier.
+func TestConcurrentRebind(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	r, err := f.as("c", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	other := newFixtureOver(t, f)
+	var winner *keys.Key
+	f.store.beforeRebind = func() {
+		f.store.beforeRebind = nil
+		r, err := other.as("c", "b")
+		winner = other.want(r, err, mapping.SourceAutoRegister, nil)
+	}
+	r, err = f.as("c", "b")
+	if key := f.want(r, err, mapping.SourceAutoRegister, nil); key.ID != winner.ID {
+		t.Fatalf("key %s, the winner's is %s", key.Alias, winner.Alias)
+	}
+}
+
+// An operator's mapping for any issuer, made after the absence was cached, is found before a
+// registration.
+func TestRegistrationReadsAnew(t *testing.T) {
+	f := newFixture(t, mapping.Reject)
+	r, err := f.as("c", "a")
+	f.want(r, err, "", mapping.ErrNoMapping)
+	f.apply(mapped("c", operatorsKey("a"), true))
+	r, err = f.as("c", "a")
+	f.want(r, err, "", mapping.ErrNoMapping) // cached absence; the policy that reads it rejects
+	f.config.Rules[issuer] = mapping.Rule{Claim: f.config.Rules[issuer].Claim, NoMatch: mapping.AutoRegister}
+	r, err = f.as("c", "a")
+	f.want(r, err, mapping.SourceMapping, nil)
+	if f.store.registers != 0 {
+		t.Error("registered past an operator's mapping")
+	}
+}
+
+// A loser of the race gets the winner's key, and what the winner wrote counts: here it was disabled.
+func TestLostRegistration(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	other := newFixtureOver(t, f)
+	f.store.beforeRegister = func() {
+		f.store.beforeRegister = nil
+		r, err := other.as("c", "a")
+		other.want(r, err, mapping.SourceAutoRegister, nil)
+		set, err := f.store.Export(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Mappings[0].Active = false
+		f.apply(set)
+	}
+	r, err := f.as("c", "a")
+	f.want(r, err, "", mapping.ErrDisabled)
+	set, err := f.store.Export(t.Context())
+	if err != nil || len(set.Keys) != 1 {
+		t.Fatalf("%d keys (%v), want the winner's only", len(set.Keys), err)
+	}
+}
