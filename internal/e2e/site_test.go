@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,12 @@ type plan struct {
 	servers int
 	// envoy changes the shipped Envoy configuration.
 	envoy func(tree map[string]any)
+	// socket puts the server on a Unix socket, behind the shipped sidecar configuration.
+	socket bool
+	// unmigrated leaves the database as it is.
+	unmigrated bool
+	// notReady does not wait for the servers to be ready.
+	notReady bool
 }
 
 // claims is where the tests' tokens carry the identity.
@@ -81,12 +88,16 @@ func newSite(t *testing.T, store database, p plan) *site {
 		issuer: issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms("ES256")),
 	}
 	s.config = filepath.Join(t.TempDir(), "extauthz.yaml")
-	text := fmt.Sprintf("server: {address: '127.0.0.1:0', check_timeout: 5s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", store.url(), s.issuer.URL(), claims, p.config)
+	address := "127.0.0.1:0"
+	if p.socket {
+		address = "unix://" + filepath.Join(t.TempDir(), "s")
+	}
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true}\ntelemetry: {address: '127.0.0.1:0'}\n"+
+		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, store.url(), s.issuer.URL(), claims, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if store.url() != "none" {
+	if store.url() != "none" && !p.unmigrated {
 		s.cli("migrate", "--config", s.config)
 	}
 	if p.resources != "" {
@@ -147,6 +158,7 @@ type server struct {
 	telemetry string
 	envoy     *envoytest.Envoy
 	upstream  *echo.Server
+	ready     chan struct{}
 	ended     chan struct{}
 
 	mu  sync.Mutex
@@ -167,12 +179,19 @@ func (s *site) serve(p plan) *server {
 	if err := v.command.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	started, ready := make(chan struct{}), make(chan struct{})
-	go v.readLog(out, started, ready)
+	started := make(chan struct{})
+	v.ready = make(chan struct{})
+	go v.readLog(out, started)
 	s.t.Cleanup(v.stop)
 	v.await("listen", started)
-	v.await("be ready", ready)
-	v.envoy = envoytest.Start(s.t, envoytest.Options{Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy})
+	options := envoytest.Options{Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
+	if p.socket {
+		options.ConfigFile, options.Authz = envoytest.Sidecar, "unix://"+v.address
+	}
+	if !p.notReady {
+		v.await("be ready", v.ready)
+	}
+	v.envoy = envoytest.Start(s.t, options)
 	return v
 }
 
@@ -187,7 +206,7 @@ func (v *server) await(what string, happened <-chan struct{}) {
 	}
 }
 
-func (v *server) readLog(out io.Reader, started, ready chan<- struct{}) {
+func (v *server) readLog(out io.Reader, started chan<- struct{}) {
 	defer close(v.ended)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -203,10 +222,7 @@ func (v *server) readLog(out io.Reader, started, ready chan<- struct{}) {
 			v.address, v.telemetry = line.Server, line.Telemetry
 			close(started)
 		case "ready":
-			if ready != nil {
-				close(ready)
-				ready = nil
-			}
+			close(v.ready)
 		}
 	}
 }
@@ -230,8 +246,18 @@ func (v *server) stop() {
 	if err := v.command.Wait(); err != nil {
 		v.t.Errorf("extauthz ended with %v:\n%s", err, v.logged())
 	}
+	v.checkLeaks()
 	if v.t.Failed() {
 		v.t.Logf("extauthz log:\n%s", v.logged())
+	}
+}
+
+// checkLeaks requires that nothing secret was logged: no segment of a token (each starts with the
+// base64url of {"), no key, no key's hash, no password.
+func (v *server) checkLeaks() {
+	secret := regexp.MustCompile(`eyJ|sk-|[0-9a-f]{64}|hunter2`)
+	if found := secret.FindString(v.logged()); found != "" {
+		v.t.Errorf("the log holds %q:\n%s", found, v.logged())
 	}
 }
 
