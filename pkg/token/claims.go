@@ -2,6 +2,7 @@ package token
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -109,16 +110,19 @@ func (c Claims) List(p Path) []string {
 }
 
 // Words returns the strings at the path like [Claims.List], but takes a single string apart at
-// spaces: the form of the scope claim (RFC 8693 section 4.2).
+// spaces: the form of the scope claim (RFC 8693 section 4.2). Only U+0020 parts words (RFC 6749 section
+// 3.3): other white space would make two scopes of what the issuer granted as one.
 func (c Claims) Words(p Path) []string {
 	value, _ := c.Lookup(p)
-	if text, ok := value.(string); ok {
-		if strings.ContainsFunc(text, isControl) {
-			return nil
-		}
-		return strings.Fields(text)
+	text, ok := value.(string)
+	if !ok {
+		return c.List(p)
 	}
-	return c.List(p)
+	if strings.ContainsFunc(text, isControl) {
+		return nil
+	}
+	words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' })
+	return slices.DeleteFunc(words, func(word string) bool { return !usable(word) })
 }
 
 func usable(text string) bool {

@@ -1,0 +1,215 @@
+package token
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// idp is an HTTPS server with a discovery document that a test can change, at https://example.com too.
+type idp struct {
+	*httptest.Server
+	metadata map[string]any
+}
+
+func newIDP(t *testing.T) *idp {
+	t.Helper()
+	i := &idp{metadata: map[string]any{}}
+	keys := setText(t, jwk(ed25519.PublicKey(strings.Repeat("k", 32)), nil))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /realm/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(i.metadata)
+	})
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keys) })
+	mux.HandleFunc("GET /redirect/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/realm/.well-known/openid-configuration", http.StatusFound)
+	})
+	i.Server = httptest.NewUnstartedServer(mux)
+	i.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that refuse the certificate are the point
+	i.StartTLS()
+	t.Cleanup(i.Close)
+	return i
+}
+
+// fetcherFor returns a fetcher whose client for named hosts finds example.com at the server.
+func (i *idp) fetcherFor(t *testing.T, config Issuer) *fetcher {
+	t.Helper()
+	config = config.withDefaults()
+	if err := errorsOf(config); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newFetcher(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(string(config.URL), "https://example.com") {
+		client := i.Client()
+		client.CheckRedirect = f.named.CheckRedirect
+		f.named = client
+	}
+	return f
+}
+
+func errorsOf(config Issuer) error {
+	config.Audiences = []string{"x"}
+	return config.validate()
+}
+
+func TestDiscovery(t *testing.T) {
+	i := newIDP(t)
+	port := i.URL[strings.LastIndex(i.URL, ":"):]
+	cases := []struct {
+		name     string
+		issuer   string
+		metadata map[string]any
+		want     string // part of the error; "" for keys
+	}{
+		{"same host", "https://example.com/realm", changes{"jwks_uri": "https://example.com/keys"}, ""},
+		{"issuer with a slash", "https://example.com/realm/", changes{"jwks_uri": "https://example.com/keys"}, ""},
+		{"issuer of another name", "https://example.com/realm",
+			changes{"issuer": "https://example.com/realm/", "jwks_uri": "https://example.com/keys"}, "issuer is not"},
+		{"issuer missing", "https://example.com/realm",
+			changes{"issuer": nil, "jwks_uri": "https://example.com/keys"}, "issuer is not"},
+		{"jwks_uri missing", "https://example.com/realm", nil, "jwks_uri is missing"},
+		{"jwks_uri a list", "https://example.com/realm", changes{"jwks_uri": []string{"https://example.com/keys"}}, "jwks_uri is missing"},
+		{"jwks_uri of http", "https://example.com/realm", changes{"jwks_uri": "http://example.com/keys"}, "https"},
+		{"jwks_uri of a file", "https://example.com/realm", changes{"jwks_uri": "file:///etc/keys"}, "not an absolute URL"},
+		{"jwks_uri relative", "https://example.com/realm", changes{"jwks_uri": "/keys"}, "not an absolute URL"},
+		{"jwks_uri with a password", "https://example.com/realm", changes{"jwks_uri": "https://a:b@example.com/keys"}, "password"},
+		{"jwks_uri on our loopback", "https://example.com/realm", changes{"jwks_uri": "http://127.0.0.1" + port + "/keys"}, "on loopback"},
+		{"jwks_uri on our loopback by https", "https://example.com/realm", changes{"jwks_uri": i.URL + "/keys"}, "on loopback"},
+		{"jwks_uri on our loopback, mapped", "https://example.com/realm",
+			changes{"jwks_uri": "https://[::ffff:127.0.0.1]" + port + "/keys"}, "on loopback"},
+		{"jwks_uri on the unspecified address", "https://example.com/realm",
+			changes{"jwks_uri": "https://0.0.0.0" + port + "/keys"}, "local address"},
+		{"jwks_uri at a metadata service", "https://example.com/realm",
+			changes{"jwks_uri": "https://169.254.169.254/latest"}, "local address"},
+		{"discovery redirects", "https://example.com/redirect", changes{"jwks_uri": "https://example.com/keys"}, "answered 302"},
+		{"discovery is missing", "https://example.com/nothing", nil, "answered 404"},
+		{"loopback issuer and keys", i.URL + "/realm", changes{"jwks_uri": i.URL + "/keys"}, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			i.metadata = changes{"issuer": c.issuer}
+			maps.Copy(i.metadata, c.metadata)
+			pool := x509.NewCertPool()
+			pool.AddCert(i.Certificate())
+			f := i.fetcherFor(t, Issuer{URL: IssuerURL(c.issuer), RootCAs: pool})
+			set, err := f.fetch(t.Context())
+			if c.want == "" && (err != nil || len(set.keys) != 1) || !strings.Contains(fmt.Sprint(err), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestDiscoveryDocumentIsStrict sends documents that readers would understand differently.
+func TestDiscoveryDocumentIsStrict(t *testing.T) {
+	var text string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, text) }))
+	defer server.Close()
+	f, err := newFetcher(Issuer{URL: IssuerURL(server.URL)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range []string{
+		``, `null`, `[]`, `{`, `{"issuer":"x","issuer":"` + server.URL + `","jwks_uri":"` + server.URL + `"}`,
+		`{"issuer":"` + server.URL + `","jwks_uri":"` + server.URL + `"} x`,
+	} {
+		text = document
+		if _, _, err := f.discover(t.Context()); err == nil {
+			t.Errorf("%s: accepted", document)
+		}
+	}
+}
+
+// TestRoots checks each way to name the certificates, and that the system's do not include the test's.
+func TestRoots(t *testing.T) {
+	i := newIDP(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Certificate().Raw})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := Issuer{URL: "anything", JWKSURL: i.URL + "/keys"}
+	if _, err := i.fetcherFor(t, config).fetch(t.Context()); err == nil {
+		t.Error("a certificate of unknown origin was accepted")
+	}
+	config.CAFile = file
+	if _, err := i.fetcherFor(t, config).fetch(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestClientIgnoresTheEnvironment sets proxies that would be used by the default transport.
+func TestClientIgnoresTheEnvironment(t *testing.T) {
+	client := newClient(nil, nil)
+	transport, ok := client.Transport.(*http.Transport)
+	if !ok || transport.Proxy != nil {
+		t.Error("the client has a proxy")
+	}
+	if client.Timeout != fetchTimeout || client.Jar != nil {
+		t.Errorf("timeout %v, jar %v", client.Timeout, client.Jar)
+	}
+}
+
+// TestGetEndsWithItsContext hangs the server and ends the context.
+func TestGetEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	if _, err := get(ctx, newClient(nil, nil), server.URL); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestGetIsBounded answers with the most bytes, one more, and without end.
+func TestGetIsBounded(t *testing.T) {
+	var size int
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for sent := 0; size < 0 || sent < size; sent++ {
+			if _, err := w.Write([]byte("x")); err != nil {
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	for _, size = range []int{maxDocumentBytes, maxDocumentBytes + 1, -1} {
+		text, err := get(t.Context(), newClient(nil, nil), server.URL)
+		if size == maxDocumentBytes {
+			if err != nil || len(text) != size {
+				t.Errorf("%d bytes, %v", len(text), err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), "more than 1048576 bytes") {
+			t.Errorf("size %d: %d bytes, %v", size, len(text), err)
+		}
+	}
+}
+
+func TestRefuseLocal(t *testing.T) {
+	for address, refused := range map[string]bool{
+		"127.0.0.1:443": true, "127.9.9.9:443": true, "[::1]:443": true, "[::ffff:127.0.0.1]:443": true,
+		"0.0.0.0:443": true, "[::]:443": true, "169.254.169.254:80": true, "[fe80::1]:443": true,
+		"[fe80::1%eth0]:443": true, "224.0.0.1:443": true, "[ff02::1]:443": true, "nonsense": true, "": true,
+		"192.0.2.1:443": false, "10.0.0.1:443": false, "[2001:db8::1]:443": false,
+	} {
+		if err := refuseLocal("tcp", address, nil); (err != nil) != refused {
+			t.Errorf("%s: %v, want refused %v", address, err, refused)
+		}
+	}
+}

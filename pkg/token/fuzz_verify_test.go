@@ -1,0 +1,77 @@
+package token_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
+	"github.com/extauthz/extauthz/pkg/token"
+)
+
+// FuzzVerify edits good tokens: from is replaced by text for cut bytes. It must never panic, and may accept
+// only what the issuer signed: header and claims of a minted token, byte for byte. (The signature may
+// differ: anyone can turn an ECDSA signature (r, s) into (r, n-s), which is why no token text is an identity.)
+func FuzzVerify(f *testing.F) {
+	r := newRig(f, localissuer.Algorithms("ES256", "RS256", "EdDSA"))
+	var minted []string
+	for _, alg := range []string{"ES256", "RS256", "EdDSA"} {
+		minted = append(minted, r.Mint(nil, localissuer.Alg(alg)))
+	}
+	signed := func(raw string) string { return raw[:max(0, strings.LastIndex(raw, "."))] }
+	for n := range minted {
+		f.Add(uint8(n), uint16(0), uint16(0), "")
+		f.Add(uint8(n), uint16(len(minted[n])), uint16(0), "A")
+		f.Add(uint8(n), uint16(len(minted[n])-1), uint16(1), "\n")
+		f.Add(uint8(n), uint16(strings.Index(minted[n], ".")), uint16(1), "..")
+		f.Add(uint8(n), uint16(0), uint16(strings.Index(minted[n], ".")), "eyJhbGciOiJub25lIn0")
+		f.Add(uint8(n), uint16(0), uint16(65535), minted[(n+1)%len(minted)])
+	}
+	f.Fuzz(func(t *testing.T, which uint8, from, cut uint16, text string) {
+		raw := minted[int(which)%len(minted)]
+		start := min(int(from), len(raw))
+		end := min(start+int(cut), len(raw))
+		raw = raw[:start] + text + raw[end:]
+		_, err := r.verifier.Verify(t.Context(), raw)
+		classOf(t, err)
+		isMinted := slices.ContainsFunc(minted, func(m string) bool { return signed(m) == signed(raw) })
+		if err == nil && !isMinted {
+			t.Errorf("accepted a token that was never minted: %q", raw)
+		}
+		if err != nil && slices.Contains(minted, raw) {
+			t.Errorf("refused a good token: %v", err)
+		}
+	})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
+		b.Run(alg, func(b *testing.B) {
+			r := newRig(b, localissuer.Algorithms(alg))
+			raw := r.Mint(map[string]any{
+				"email": "alice@corp.example", "groups": []string{"team-a", "team-b"},
+				"realm_access": map[string]any{"roles": []string{"llm_user", "offline_access"}},
+				"scope":        "openid profile llm:chat", "azp": "gateway", "jti": "5b0a0c1e",
+			})
+			r.wantVerdict(b, raw, "")
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.verifier.Verify(b.Context(), raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkVerifyRefused is what a flood of junk costs: a token of an issuer that is not configured.
+func BenchmarkVerifyRefused(b *testing.B) {
+	r := newRig(b)
+	raw := r.Mint(map[string]any{"iss": "https://somebody.example"})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.verifier.Verify(b.Context(), raw); err == nil {
+			b.Fatal(token.Claims{})
+		}
+	}
+}
