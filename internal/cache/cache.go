@@ -172,18 +172,22 @@ func (c *Cache[K, V]) call(ctx context.Context, key K) (value V, err error) {
 	return c.options.Load(ctx, key)
 }
 
-// finish stores the result unless the key was invalidated while it was loading.
+// finish stores the result unless the key was invalidated while it was loading. ristretto applies a Set
+// later: until it has, callers join this load instead of starting another.
 func (c *Cache[K, V]) finish(key K, f *flight[V], generation uint64, started time.Time) {
 	c.mu.Lock()
-	if c.flights[key] != f {
-		c.mu.Unlock()
-		return
+	var cache *ristretto.Cache[uint64, *entry[K, V]]
+	if c.flights[key] == f {
+		cache = c.store(key, f, generation, started)
 	}
-	delete(c.flights, key)
-	cache := c.store(key, f, generation, started)
 	c.mu.Unlock()
 	if cache != nil {
-		cache.Wait() // ristretto applies a Set later; the next caller should find it
+		cache.Wait()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flights[key] == f {
+		delete(c.flights, key)
 	}
 }
 
