@@ -113,12 +113,12 @@ func (c *Cache[K, V]) Close() {
 // error is its cause; the load goes on for the others.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 	if e, ok := c.lookup(key); ok {
-		if !e.found {
-			return e.value, true, c.options.NotFound
-		}
-		return e.value, true, nil
+		return c.cached(e)
 	}
-	f := c.join(ctx, key)
+	f, e := c.join(ctx, key)
+	if e != nil {
+		return c.cached(e)
+	}
 	select {
 	case <-f.done:
 		return f.value, false, f.err
@@ -126,6 +126,13 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 		var zero V
 		return zero, false, context.Cause(ctx)
 	}
+}
+
+func (c *Cache[K, V]) cached(e *entry[K, V]) (V, bool, error) {
+	if !e.found {
+		return e.value, true, c.options.NotFound
+	}
+	return e.value, true, nil
 }
 
 func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
@@ -139,17 +146,21 @@ func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
 	return nil, false
 }
 
-// join returns the key's load under way, or starts one.
-func (c *Cache[K, V]) join(ctx context.Context, key K) *flight[V] {
+// join returns the key's load under way, or starts one. A load that ended since the caller looked has
+// left an entry: then that is returned.
+func (c *Cache[K, V]) join(ctx context.Context, key K) (*flight[V], *entry[K, V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f, ok := c.flights[key]; ok {
-		return f
+		return f, nil
+	}
+	if e, ok := c.lookup(key); ok {
+		return nil, e
 	}
 	f := &flight[V]{done: make(chan struct{})}
 	c.flights[key] = f
 	go c.load(context.WithoutCancel(ctx), key, f, c.generation.Load())
-	return f
+	return f, nil
 }
 
 func (c *Cache[K, V]) load(ctx context.Context, key K, f *flight[V], generation uint64) {
