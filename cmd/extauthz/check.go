@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -50,7 +51,6 @@ the headers. It exits with 0 if the request is allowed and with 3 if it is denie
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "request header, as `Name: value`; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "table", "output format: table or json")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for the answer")
-	c.MarkFlagsMutuallyExclusive("token", "token-file")
 	return c
 }
 
@@ -106,6 +106,9 @@ func (f *checkFlags) request(stdin io.Reader) (*authv3.CheckRequest, error) {
 }
 
 func (f *checkFlags) bearer(stdin io.Reader) (string, error) {
+	if f.token != "" && f.tokenFile != "" {
+		return "", errors.New("--token and --token-file: only one of the two may be given")
+	}
 	var data []byte
 	var err error
 	switch f.tokenFile {
@@ -120,9 +123,12 @@ func (f *checkFlags) bearer(stdin io.Reader) (string, error) {
 }
 
 func (f *checkFlags) ask(ctx context.Context, request *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	if _, _, err := net.SplitHostPort(f.address); err != nil && !strings.HasPrefix(f.address, "unix:///") {
+		return nil, usageError{fmt.Errorf("--address %q: must be host:port or unix:///path", f.address)}
+	}
 	connection, err := grpc.NewClient(f.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--address %q: must be host:port or unix:///path", f.address)}
+		return nil, err
 	}
 	defer func() { _ = connection.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)

@@ -64,6 +64,7 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 		logger: logger, verifier: verifier, ready: ready,
 		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
+		drainDelay:   c.GetServer().GetDrainDelay().AsDuration(),
 		drainTimeout: c.GetServer().GetDrainTimeout().AsDuration(),
 	}
 	at := addresses{server: listener.Addr().String(), telemetry: telemetryListener.Addr().String()}
@@ -172,6 +173,7 @@ type service struct {
 	ready        *readiness
 	grpc         *grpc.Server
 	http         *http.Server
+	drainDelay   time.Duration
 	drainTimeout time.Duration
 }
 
@@ -191,11 +193,12 @@ func (s *service) run(ctx context.Context, server, telemetryListener net.Listene
 	return group.Wait()
 }
 
-// drain tells health checks that this replica is going, lets the checks under way end, and stops the
-// telemetry listener last, so that a probe can see the drain.
+// drain tells health checks that this replica is going, serves on until they have seen it, lets the checks
+// under way end, and stops the telemetry listener last, so that a probe can see the drain.
 func (s *service) drain() error {
 	s.logger.Info("draining")
 	s.ready.drain()
+	<-time.After(s.drainDelay)
 	drained := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(drained) }()
 	select {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +51,11 @@ func (f *storeFlags) open(ctx context.Context) (store.Store, error) {
 	options, err := f.options()
 	if err != nil {
 		return nil, err
+	}
+	if path, ok := strings.CutPrefix(options.URL, "sqlite:"); ok && path != "" {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // opening would make it: a mistyped name
+			return nil, usageError{fmt.Errorf("%s: no such file; `extauthz migrate` makes it", path)}
+		}
 	}
 	opened, err := openWith(ctx, options)
 	if err != nil {

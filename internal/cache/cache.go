@@ -112,12 +112,16 @@ func (c *Cache[K, V]) Close() {
 // whether it was cached. Absence is Options.NotFound, cached or not. If ctx ends first the
 // error is its cause; the load goes on for the others.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
-	if e, ok := c.lookup(key); ok {
-		return c.cached(e)
+	e, ok := c.lookup(key)
+	var f *flight[V]
+	if !ok {
+		f, e = c.join(ctx, key)
 	}
-	f, e := c.join(ctx, key)
-	if e != nil {
-		return c.cached(e)
+	switch {
+	case e != nil && !e.found:
+		return e.value, true, c.options.NotFound
+	case e != nil:
+		return e.value, true, nil
 	}
 	select {
 	case <-f.done:
@@ -126,13 +130,6 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 		var zero V
 		return zero, false, context.Cause(ctx)
 	}
-}
-
-func (c *Cache[K, V]) cached(e *entry[K, V]) (V, bool, error) {
-	if !e.found {
-		return e.value, true, c.options.NotFound
-	}
-	return e.value, true, nil
 }
 
 func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {

@@ -43,6 +43,7 @@ func setServerDefaults(s *configv1.Server) {
 	fill(&s.MaxConcurrentStreams, 1000)
 	fillTime(&s.MaxConnectionAge, 30*time.Minute)
 	fillTime(&s.DrainTimeout, 20*time.Second)
+	fillTime(&s.DrainDelay, 5*time.Second)
 	fill(&s.Reflection, false)
 }
 

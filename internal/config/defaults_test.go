@@ -24,6 +24,7 @@ func stated() map[string]string {
 		"server.max_concurrent_streams":           "1000",
 		"server.max_connection_age":               "30m",
 		"server.drain_timeout":                    "20s",
+		"server.drain_delay":                      "5s",
 		"server.reflection":                       "false",
 		"telemetry.address":                       "127.0.0.1:9003",
 		"store.url":                               "sqlite:extauthz.db",

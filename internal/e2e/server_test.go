@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,6 +153,54 @@ func TestStartsWithoutItsDatabase(t *testing.T) {
 	s.apply(teamA)
 	v.await("be ready", v.ready)
 	s.expect(s.as(client1()), 403, "no_mapping")
+}
+
+// TestRollingRestart: of two replicas behind one Envoy, one is told to go. Envoy's health checks see it, and
+// no request fails.
+func TestRollingRestart(t *testing.T) {
+	s := newSite(t, noStore(), plan{config: fallback, servers: 2, drainDelay: "5s"})
+	leaving, staying := s.servers[0], s.servers[1]
+	both := envoytest.Start(t, envoytest.Options{
+		Authz: leaving.address, Upstream: s.upstream.Address,
+		Edit: func(tree map[string]any) { addEndpoint(t, envoytest.Cluster(tree, "extauthz"), staying.address) },
+	})
+	v := &server{t: t, envoy: both, upstream: s.upstream}
+	token := s.issuer.Mint(client1())
+	if err := leaving.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	for alive := true; alive; sent++ {
+		select {
+		case <-leaving.ended:
+			alive = false
+		default:
+		}
+		a, err := v.send(t.Context(), call{token: token})
+		if err != nil || a.status != http.StatusOK {
+			t.Fatalf("request %d: %v %v", sent, a, err)
+		}
+	}
+	if sent < 100 {
+		t.Errorf("only %d requests were sent while the replica left", sent)
+	}
+}
+
+// addEndpoint adds a second address to a cluster's one endpoint.
+func addEndpoint(t *testing.T, cluster map[string]any, address string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locality := cluster["load_assignment"].(map[string]any)["endpoints"].([]any)[0].(map[string]any)
+	locality["lb_endpoints"] = append(locality["lb_endpoints"].([]any), map[string]any{"endpoint": map[string]any{
+		"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": number}},
+	}})
 }
 
 // notReady waits until the readiness page says why.

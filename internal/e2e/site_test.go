@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,6 +73,8 @@ type plan struct {
 	socket bool
 	// unmigrated leaves the database as it is.
 	unmigrated bool
+	// drainDelay is the servers' drain_delay; empty means 0s.
+	drainDelay string
 	// notReady does not wait for the servers to be ready.
 	notReady bool
 }
@@ -92,8 +95,8 @@ func newSite(t *testing.T, store database, p plan) *site {
 	if p.socket {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, store.url(), s.issuer.URL(), claims, p.config)
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
+		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), s.issuer.URL(), claims, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -46,15 +46,20 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	if d.Key != nil {
 		add("key", d.Key.Alias)
 	}
-	level := slog.LevelInfo
-	if d.Err != nil {
-		attributes = append(attributes, slog.Int("status", int(d.Outcome.Status)))
-		add("error", d.Err.Error())
-		if d.Outcome.Status >= 500 {
-			level = slog.LevelError
-		}
+	if d.Err == nil {
+		l.Logger.LogAttrs(ctx, slog.LevelInfo, "decision", attributes...)
+		return
 	}
-	l.Logger.LogAttrs(ctx, level, "decision", attributes...)
+	attributes = append(attributes, slog.Int("status", int(d.Outcome.Status)))
+	add("error", d.Err.Error())
+	level := slog.LevelWarn
+	if d.Outcome.Status >= 500 {
+		level = slog.LevelError
+	}
+	// Past the logger's level: every denial is logged.
+	record := slog.NewRecord(time.Now(), level, "decision", 0)
+	record.AddAttrs(attributes...)
+	_ = l.Logger.Handler().Handle(ctx, record) // a log that cannot be written stops no request
 }
 
 func (l *DecisionLog) sampled() bool {

@@ -47,16 +47,27 @@ func (p ClaimPaths) Identify(claims token.Claims) Identity {
 		TeamExpected:    p.TeamID.String() != "" || p.TeamIDs.String() != "",
 		EmailUnverified: emailUnverified(claims),
 	}
-	user, _ := claims.Text(p.UserID)
-	team, _ := claims.Text(p.TeamID)
-	organization, _ := claims.Text(p.OrganizationID)
-	id.UserID, id.TeamID, id.OrganizationID = UserID(user), TeamID(team), OrganizationID(organization)
-	id.Email, _ = claims.Text(p.Email)
+	id.UserID = UserID(headerText(claims, p.UserID))
+	id.TeamID = TeamID(headerText(claims, p.TeamID))
+	id.OrganizationID = OrganizationID(headerText(claims, p.OrganizationID))
+	id.Email = headerText(claims, p.Email)
 	listed := claims.List(p.TeamIDs)
 	for _, team := range listed[:min(len(listed), maxTeams)] {
-		id.TeamIDs = append(id.TeamIDs, TeamID(team))
+		if strings.TrimSpace(team) == team {
+			id.TeamIDs = append(id.TeamIDs, TeamID(team))
+		}
 	}
 	return id
+}
+
+// headerText returns a usable claim value that can also be a header's: HTTP drops spaces around one, so
+// what reached the upstream would be another identity. Such a value counts as missing.
+func headerText(claims token.Claims, p token.Path) string {
+	text, _ := claims.Text(p)
+	if strings.TrimSpace(text) != text {
+		return ""
+	}
+	return text
 }
 
 // emailUnverified reads email_verified (OpenID Connect Core section 5.1). Some issuers send it as

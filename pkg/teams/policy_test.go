@@ -216,7 +216,7 @@ func TestIdentify(t *testing.T) {
 		OrganizationID: path("org"), Roles: path("realm_access.roles"), Scopes: path("scope"),
 	}
 	id := paths.Identify(token.Claims{Issuer: "https://idp", Values: map[string]any{
-		"sub": "alice", "email": 7, "team": []any{"a"}, "groups": []any{"a", 1, "", "b", "x\ny"}, "org": "acme",
+		"sub": "alice", "email": 7, "team": []any{"a"}, "groups": []any{"a", 1, "", "b", "x\ny", " c"}, "org": "acme",
 		"realm_access": map[string]any{"roles": []any{"user"}}, "scope": "read  write", "email_verified": "false",
 	}})
 	if id.UserID != "alice" || id.Email != "" || id.TeamID != "" || id.OrganizationID != "acme" {
@@ -227,6 +227,9 @@ func TestIdentify(t *testing.T) {
 	}
 	if len(id.Roles) != 1 || len(id.Scopes) != 2 || !id.TeamExpected || !id.EmailUnverified {
 		t.Errorf("identity: %+v", id)
+	}
+	if spaced := paths.Identify(token.Claims{Values: map[string]any{"sub": " alice", "org": "acme\u00a0"}}); spaced.UserID != "" || spaced.OrganizationID != "" {
+		t.Errorf("a value that is no header's became an identity: %+v", spaced)
 	}
 	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
 	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {

@@ -195,7 +195,10 @@ type Server struct {
 	// How long running checks may take to end after a stop was asked for; then they are cut off.
 	DrainTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=drain_timeout,json=drainTimeout,proto3,oneof" json:"drain_timeout,omitempty"`
 	// Whether gRPC reflection is served.
-	Reflection    *bool `protobuf:"varint,8,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
+	Reflection *bool `protobuf:"varint,8,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
+	// How long checks are still answered after health and readiness say that the server is going, so that Envoy's health
+	// checks can see it. 0s suits a server that is alone.
+	DrainDelay    *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +287,13 @@ func (x *Server) GetReflection() bool {
 		return *x.Reflection
 	}
 	return false
+}
+
+func (x *Server) GetDrainDelay() *durationpb.Duration {
+	if x != nil {
+		return x.DrainDelay
+	}
+	return nil
 }
 
 // Telemetry is the HTTP server for /metrics, /livez and /readyz.
@@ -1653,7 +1663,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x0foutage_response\x18\v \x01(\tB\x14\xbaH\x11r\x0fR\x06deniedR\x05errorH\x01R\x0eoutageResponse\x88\x01\x01\x12)\n" +
 	"\x03log\x18\f \x01(\v2\x17.extauthz.config.v1.LogR\x03logB\x16\n" +
 	"\x14_upstream_credentialB\x12\n" +
-	"\x10_outage_response\"\xdb\x06\n" +
+	"\x10_outage_response\"\xba\a\n" +
 	"\x06Server\x12\x98\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n" +
 	"\aaddress\x12:host:port such as 127.0.0.1:9001, or unix:///absolute/path\x1a,this.matches('^(unix:///.+|.*:[0-9]{1,5})$')H\x00R\aaddress\x88\x01\x01\x12u\n" +
@@ -1672,7 +1682,9 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\xaa\x01\a\"\x03\b\xd8\x042\x00H\x06R\fdrainTimeout\x88\x01\x01\x12#\n" +
 	"\n" +
 	"reflection\x18\b \x01(\bH\aR\n" +
-	"reflection\x88\x01\x01B\n" +
+	"reflection\x88\x01\x01\x12M\n" +
+	"\vdrain_delay\x18\t \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00H\bR\n" +
+	"drainDelay\x88\x01\x01B\n" +
 	"\n" +
 	"\b_addressB\x0e\n" +
 	"\f_socket_modeB\x10\n" +
@@ -1681,7 +1693,8 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x17_max_concurrent_streamsB\x15\n" +
 	"\x13_max_connection_ageB\x10\n" +
 	"\x0e_drain_timeoutB\r\n" +
-	"\v_reflection\"\x8a\x01\n" +
+	"\v_reflectionB\x0e\n" +
+	"\f_drain_delay\"\x8a\x01\n" +
 	"\tTelemetry\x12q\n" +
 	"\aaddress\x18\x01 \x01(\tBR\xbaHO\xba\x01L\n" +
 	"\aaddress\x12 host:port such as 127.0.0.1:9003\x1a\x1fthis.matches('^.*:[0-9]{1,5}$')H\x00R\aaddress\x88\x01\x01B\n" +
@@ -1964,29 +1977,30 @@ var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	20, // 10: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
 	20, // 11: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
 	20, // 12: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
-	20, // 13: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
-	20, // 14: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	20, // 15: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	20, // 16: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
-	20, // 17: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
-	20, // 18: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
-	6,  // 19: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
-	7,  // 20: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
-	9,  // 21: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
-	10, // 22: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
-	11, // 23: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
-	12, // 24: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
-	13, // 25: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
-	20, // 26: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
-	20, // 27: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
-	15, // 28: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	16, // 29: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	20, // 30: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	20, // 13: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
+	20, // 14: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
+	20, // 15: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	20, // 16: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	20, // 17: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
+	20, // 18: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
+	20, // 19: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
+	6,  // 20: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
+	7,  // 21: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
+	9,  // 22: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
+	10, // 23: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
+	11, // 24: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
+	12, // 25: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
+	13, // 26: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
+	20, // 27: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
+	20, // 28: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
+	15, // 29: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
+	16, // 30: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	20, // 31: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
