@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
@@ -60,6 +61,7 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 
 	checks := health.NewServer()
 	ready := &readiness{checks: checks, verifier: verifier, store: rows.store, logger: logger}
+	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
 		logger: logger, verifier: verifier, ready: ready,
 		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),

@@ -46,16 +46,25 @@ func (f *storeFlags) options() (store.Options, error) {
 	return storeOptions(settings.GetStore()), nil
 }
 
+// exists refuses a SQLite file that is not there, which opening would make: to export a mistyped one would
+// look like an empty store.
+func (f *storeFlags) exists() error {
+	options, err := f.options()
+	if err != nil {
+		return err
+	}
+	path, ok := strings.CutPrefix(options.URL, "sqlite:")
+	if _, err := os.Stat(path); ok && errors.Is(err, fs.ErrNotExist) {
+		return usageError{fmt.Errorf("%s: no such file; `extauthz migrate` makes it", path)}
+	}
+	return nil
+}
+
 // open opens the store and makes sure that it answers, with the schema of this binary.
 func (f *storeFlags) open(ctx context.Context) (store.Store, error) {
 	options, err := f.options()
 	if err != nil {
 		return nil, err
-	}
-	if path, ok := strings.CutPrefix(options.URL, "sqlite:"); ok && path != "" {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) { // opening would make it: a mistyped name
-			return nil, usageError{fmt.Errorf("%s: no such file; `extauthz migrate` makes it", path)}
-		}
 	}
 	opened, err := openWith(ctx, options)
 	if err != nil {
@@ -188,6 +197,9 @@ func newExport() *cobra.Command {
 		Long:  "export prints everything in the store as a resource file. Keys are printed by their hash: their text is not stored.",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := flags.exists(); err != nil {
+				return err
+			}
 			opened, err := flags.open(c.Context())
 			if err != nil {
 				return err

@@ -50,6 +50,8 @@ type Cache[K comparable, V any] struct {
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
+	closed  bool
+	storing sync.WaitGroup // loads that have queued a Set and wait for it
 }
 
 // entry is one cached value, or absence.
@@ -102,8 +104,14 @@ func newRistretto[K comparable, V any](entries int64) (*ristretto.Cache[uint64, 
 	return cache, nil
 }
 
-// Close stops the cache's goroutines. The cache must not be used afterwards.
+// Close stops the cache's goroutines. The cache must not be used afterwards; a load that is still under
+// way ends on its own and is not stored.
 func (c *Cache[K, V]) Close() {
+	c.mu.Lock()
+	c.closed = true
+	clear(c.flights)
+	c.mu.Unlock()
+	c.storing.Wait()
 	c.present.Close()
 	c.absent.Close()
 }
@@ -185,12 +193,16 @@ func (c *Cache[K, V]) call(ctx context.Context, key K) (value V, err error) {
 func (c *Cache[K, V]) finish(key K, f *flight[V], generation uint64, started time.Time) {
 	c.mu.Lock()
 	var cache *ristretto.Cache[uint64, *entry[K, V]]
-	if c.flights[key] == f {
+	if c.flights[key] == f && !c.closed {
 		cache = c.store(key, f, generation, started)
+	}
+	if cache != nil {
+		c.storing.Add(1)
 	}
 	c.mu.Unlock()
 	if cache != nil {
 		cache.Wait()
+		c.storing.Done()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

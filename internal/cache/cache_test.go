@@ -324,3 +324,26 @@ func TestNeverStaleAfterInvalidation(t *testing.T) {
 		})
 	})
 }
+
+// A process that ends while the store is slow must not panic: the load outlives the cache.
+func TestLoadThatOutlivesTheCache(t *testing.T) {
+	s, clock := &source{rows: map[string]int{"a": 1}, read: make(chan struct{}), hold: make(chan struct{})}, &clock{}
+	c, err := cache.New(cache.Options[string, int]{
+		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute, Now: clock.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int)
+	go func() {
+		value, _, _ := c.Get(context.Background(), "a")
+		got <- value
+	}()
+	<-s.read
+	c.Close()
+	close(s.hold)
+	if value := <-got; value != 1 {
+		t.Errorf("got %d, want 1", value)
+	}
+}

@@ -208,7 +208,7 @@ func TestMappingOf(t *testing.T) {
 issuers:
 - {issuer: https://a.example, audiences: [x]}
 - {issuer: https://b.example, audiences: [x], mapping: {claim: repo}}
-- {issuer: https://c.example, audiences: [x], mapping: {no_match: fallback_team_mapping}}
+- {issuer: https://c.example, audiences: [x], claims: {team_id: team}, mapping: {no_match: fallback_team_mapping}}
 mapping: {claim: sub, no_match: reject}
 `)
 	want := []config.Mapping{{Claim: "sub", NoMatch: "reject"}, {Claim: "repo", NoMatch: "reject"}, {Claim: "sub", NoMatch: "fallback_team_mapping"}}

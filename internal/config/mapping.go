@@ -30,7 +30,7 @@ func (c *checker) mapping() {
 	registers, claims := false, common.GetClaim() != ""
 	for i, issuer := range c.config.GetIssuers() {
 		m := MappingOf(c.config, issuer)
-		c.issuerMapping(yamlfile.Element("issuers", i)+".mapping", issuer.GetMapping(), m)
+		c.issuerMapping(yamlfile.Element("issuers", i)+".mapping", issuer.GetMapping(), issuer.GetClaims(), m)
 		registers = registers || (m.Claim != "" && m.NoMatch == "auto_register")
 		claims = claims || m.Claim != ""
 	}
@@ -46,9 +46,17 @@ func (c *checker) mapping() {
 	c.template(common.GetAutoRegister().GetTemplate())
 }
 
-func (c *checker) issuerMapping(path string, own *configv1.IssuerMapping, m Mapping) {
+func (c *checker) hasTeams(claims *configv1.Claims) bool {
+	return claims.GetTeamId() != "" || claims.GetTeamIds() != "" || c.config.GetPolicy().GetTeams().GetDefaultTeamId() != ""
+}
+
+func (c *checker) issuerMapping(path string, own *configv1.IssuerMapping, claims *configv1.Claims, m Mapping) {
 	if own.GetClaim() != "" && m.NoMatch == "" {
 		c.missingNoMatch(path + ".no_match")
+	}
+	if m.Claim != "" && m.NoMatch == "fallback_team_mapping" && !c.hasTeams(claims) {
+		c.file.Report(c.file.First(path+".no_match", "mapping.no_match"), "lets callers pass as their team, but they can have none",
+			"with claims.team_id or claims.team_ids at the issuer, or with policy.teams.default_team_id")
 	}
 	if own.NoMatch != nil && m.Claim == "" {
 		c.file.Report(path+".no_match", "is set, but no claim is", "with a claim here, or with mapping.claim")

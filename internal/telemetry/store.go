@@ -51,8 +51,10 @@ func (s *MeasuredStore) Register(ctx context.Context, subject mapping.Subject, k
 }
 
 // Rebind implements [mapping.Store].
-func (s *MeasuredStore) Rebind(ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key) (*mapping.Mapping, error) {
-	return measured(s.metrics, "rebind", func() (*mapping.Mapping, error) { return s.store.Rebind(ctx, subject, old, key) })
+func (s *MeasuredStore) Rebind(ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
+	return measured(s.metrics, "rebind", func() (*mapping.Mapping, error) {
+		return s.store.Rebind(ctx, subject, old, key, maxTeamKeys)
+	})
 }
 
 // Team implements [teams.Directory].

@@ -80,7 +80,7 @@ func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
 	if d.Member, err = a.Policy.Place(ctx, d.Identity, request); err != nil {
 		return err
 	}
-	result, err := a.Resolver.Resolve(ctx, claims, d.Member)
+	result, err := a.Resolver.Resolve(ctx, claims, d.Identity, d.Member)
 	if err != nil {
 		return err
 	}
@@ -139,6 +139,9 @@ func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error 
 		return fmt.Errorf("key: %w", err)
 	}
 	caller := d.Member
+	if owner.TeamID == "" && owner.OrganizationID != "" && caller.TeamID != "" && caller.OrganizationID != owner.OrganizationID {
+		return fmt.Errorf("key: %w: the caller's team is of another organization than the key", teams.ErrTeamNotMember)
+	}
 	d.Member = keyMember(caller, owner)
 	return checkBudgets(key, caller, owner)
 }

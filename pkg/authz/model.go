@@ -54,16 +54,30 @@ func (m *modelReader) read(r *Request, query string, body []byte, complete bool)
 		names.add(name)
 	}
 	names.addBody(r, body, complete)
-	return names.model(m.carries(r.Method, r.Path))
+	if upgrades(r.headers) && !isRealtime(r.Path) {
+		names.unreadable = true
+	}
+	return names.model(m.carries(r))
 }
 
-func (m *modelReader) carries(method, path string) bool {
+func (m *modelReader) carries(r *Request) bool {
+	method, path := r.Method, r.Path
 	switch method {
 	case "GET", "HEAD", "DELETE", "OPTIONS":
-		return strings.HasSuffix(path, "/realtime")
+		return isRealtime(path) || upgrades(r.headers)
 	}
 	return !m.modelless.Match([]string{"modelless"}, method, path)
 }
+
+func isRealtime(path string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(path, "/"), "/realtime")
+}
+
+// upgrades reports whether the request asks to leave HTTP: what follows, models included, nobody sees.
+func upgrades(h headers) bool { return len(h["upgrade"]) > 0 }
+
+// maxModelName bounds a model's name, in bytes: it goes into metadata and logs.
+const maxModelName = 256
 
 // modelNames collects what the sources say.
 type modelNames struct {
@@ -75,8 +89,10 @@ type modelNames struct {
 func (n *modelNames) add(name string) {
 	switch {
 	case name == "":
-	case !utf8.ValidString(name) || !printable(name): // would be two things to two readers
-		n.unreadable = true
+	case !utf8.ValidString(name) || !printable(name) || len(name) > maxModelName:
+		n.unreadable = true // would be two things to two readers, or is no name
+	case strings.Contains(name, ","): // LiteLLM calls each model of such a list
+		n.ambiguous = true
 	case n.name != "" && n.name != name:
 		n.ambiguous = true
 	default:
@@ -98,20 +114,46 @@ func (n *modelNames) model(carried bool) (teams.Model, error) {
 	return teams.Model{State: teams.ModelAbsent}, nil
 }
 
-// addPath reads the Azure forms (/deployments/NAME/, /engines/NAME/) and Google's
-// (/models/NAME:action).
+// addPath reads the forms that carry the model in the path: Azure's (/deployments/NAME/ACTION,
+// /engines/NAME/ACTION), Google's (/models/NAME:action, /tunedModels/NAME:action) and Bedrock's
+// (/model/NAME/ACTION). A name may itself hold slashes, as LiteLLM's routes let it; names of segments
+// are compared without regard to case, as some upstreams do.
 func (n *modelNames) addPath(path string) {
 	segments := strings.Split(path, "/")
-	for i := 1; i < len(segments); i++ {
-		switch previous := segments[i-1]; {
-		case (previous == "deployments" || previous == "engines") && i < len(segments)-1:
-			n.add(segments[i])
-		case previous == "models":
-			if name, _, action := cutLast(segments[i], ":"); action {
+	for i, segment := range segments {
+		rest := strings.Join(segments[i+1:], "/")
+		switch strings.ToLower(segment) {
+		case "deployments", "engines":
+			n.addAction(rest, "chat/completions", "completions", "embeddings", "images/generations", "images/edits",
+				"audio/speech", "audio/transcriptions", "audio/translations", "responses", "rerank")
+		case "models", "tunedmodels":
+			if name, _, action := cutLast(rest, ":"); action {
 				n.add(name)
+				return
 			}
+		case "model":
+			if strings.Contains(rest, "/invoke") || strings.Contains(rest, "/converse") {
+				n.addAction(rest, "invoke", "invoke-with-response-stream", "converse", "converse-stream")
+			}
+		default:
+			continue
 		}
 	}
+}
+
+// addAction reads NAME/ACTION. What ends in no known action hides its name.
+func (n *modelNames) addAction(rest string, actions ...string) {
+	longest := ""
+	for _, action := range actions {
+		if strings.HasSuffix(rest, "/"+action) && len(action) > len(longest) {
+			longest = action
+		}
+	}
+	if longest == "" {
+		n.unreadable = true
+		return
+	}
+	n.add(strings.TrimSuffix(rest, "/"+longest))
 }
 
 func cutLast(s, separator string) (before, after string, found bool) {
@@ -170,11 +212,19 @@ func plainJSON(h headers) bool {
 	}
 	for _, contentType := range h["content-type"] {
 		t := strings.ToLower(contentType)
-		if strings.Contains(t, "multipart/") || strings.Contains(t, "x-www-form-urlencoded") {
+		if strings.Contains(t, "multipart/") || strings.Contains(t, "x-www-form-urlencoded") || foreignCharset(t) {
 			return false
 		}
 	}
 	return true
+}
+
+// foreignCharset reports whether a content type, in lower case, names a charset in which the body might
+// read otherwise than in UTF-8.
+func foreignCharset(contentType string) bool {
+	_, charset, named := strings.Cut(contentType, "charset")
+	charset = strings.Trim(charset, ` ="';`)
+	return named && charset != "utf-8" && charset != "utf8" && charset != "us-ascii"
 }
 
 // addJSON reads the member "model" of a JSON object. A second one, or one in another case, is
@@ -192,6 +242,9 @@ func (n *modelNames) addJSON(body []byte) {
 			break
 		}
 		switch text := name.String(); {
+		case namesMoreModels(text):
+			n.unreadable = true
+			err = decoder.SkipValue()
 		case !strings.EqualFold(text, "model"):
 			err = decoder.SkipValue()
 		case seen || text != "model":
@@ -207,6 +260,15 @@ func (n *modelNames) addJSON(body []byte) {
 		}
 	}
 	n.endJSON(decoder)
+}
+
+// namesMoreModels reports whether a member makes LiteLLM try other models than the one that is named.
+func namesMoreModels(member string) bool {
+	switch strings.ToLower(member) {
+	case "models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks":
+		return true
+	}
+	return false
 }
 
 func (n *modelNames) addJSONModel(decoder *jsontext.Decoder) error {

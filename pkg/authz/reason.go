@@ -80,6 +80,8 @@ var outcomes = []Outcome{
 	{"org_blocked", 403, typePermission, "The organization is blocked.", teams.ErrOrganizationBlocked},
 	{"user_blocked", 403, typePermission, "The user is blocked.", teams.ErrUserBlocked},
 
+	{"identity_unusable", 403, typePermission, "A claim of the token that identifies the caller cannot be used.", teams.ErrIdentityUnusable},
+
 	{"claim_missing", 403, typePermission, "The token lacks the claim that identifies the client.", mapping.ErrClaimMissing},
 	{"no_mapping", 403, typePermission, "No virtual key is mapped to this client.", mapping.ErrNoMapping},
 	{"mapping_disabled", 403, typePermission, "The client's virtual key mapping is disabled.", mapping.ErrDisabled},
@@ -94,6 +96,12 @@ var outcomes = []Outcome{
 	{"issuer_unavailable", 503, typeServer, "The token's issuer cannot be reached. Try again.", token.ErrIssuerUnavailable},
 	{"deadline_exceeded", 503, typeServer, "The request could not be decided in time. Try again.", errDeadline},
 	{"store_unavailable", 503, typeServer, "The store cannot be reached. Try again.", nil},
+}
+
+// outage reports whether the outcome is a dependency's fault. A bug, or two requests of one client at
+// once, must not hand the request to Envoy's failure mode.
+func (o Outcome) outage() bool {
+	return o.Status == 503 && o.Reason != ReasonInternal && o.Reason != "registration_conflict"
 }
 
 // Outcomes returns every outcome, in the order of the decision's steps.

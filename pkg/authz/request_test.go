@@ -128,6 +128,12 @@ func TestModel(t *testing.T) {
 	header := func(pairs ...string) func(*http) {
 		return func(h *http) { h.HeaderMap.Headers = append(h.HeaderMap.Headers, rawHeaders(pairs...).Headers...) }
 	}
+	form := func(contentType, text string) func(*http) {
+		return func(h *http) {
+			h.HeaderMap = rawHeaders("content-type", contentType, partialBodyHeader, "false")
+			h.RawBody, h.Size = []byte(text), int64(len(text))
+		}
+	}
 	method := func(m string) func(*http) { return func(h *http) { h.Method = m } }
 	noBody := body("")
 	for name, c := range map[string]struct {
@@ -173,6 +179,20 @@ func TestModel(t *testing.T) {
 		"query, bad UTF-8":            {path("/v1/chat/completions?model=%ff"), unreadable, nil},
 		"query, bad escape":           {path("/v1/chat/completions?mode%=o1"), teams.Model{}, ErrRequestMalformed},
 		"Azure":                       {path("/openai/deployments/gpt-4o/chat/completions", body(`{}`)), known("gpt-4o"), nil},
+		"a list of models":            {body(`{"model":"gpt-4o,o1"}`), teams.Model{}, ErrModelAmbiguous},
+		"fallbacks":                   {body(`{"model":"gpt-4o","fallbacks":["o1"]}`), unreadable, nil},
+		"a very long name":            {body(`{"model":"` + strings.Repeat("x", 300) + `"}`), unreadable, nil},
+		"another charset":             {form("application/json; charset=utf-7", `{"model":"gpt-4o"}`), unreadable, nil},
+		"its own charset":             {form(`application/json; charset="UTF-8"`, `{"model":"gpt-4o"}`), known("gpt-4o"), nil},
+		"Azure, slash in the name":    {path("/openai/deployments/mistral/large/chat/completions", body(`{}`)), known("mistral/large"), nil},
+		"Azure, in another case":      {path("/openai/Deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
+		"Azure, unknown action":       {path("/openai/deployments/gpt-4o/frob"), unreadable, nil},
+		"Gemini, slash in the name":   {path("/v1beta/models/gemini/pro:generateContent"), teams.Model{}, ErrModelAmbiguous},
+		"Gemini, tuned":               {path("/v1beta/tunedModels/x:generateContent"), teams.Model{}, ErrModelAmbiguous},
+		"Bedrock":                     {path("/bedrock/model/anthropic.claude/invoke", body(`{}`)), known("anthropic.claude"), nil},
+		"a model's description":       {path("/model/info", method("GET"), noBody), absent, nil},
+		"an upgrade":                  {path("/v1/responses", method("GET"), noBody, header("upgrade", "websocket")), unreadable, nil},
+		"realtime with an upgrade":    {path("/v1/realtime/?model=gpt-4o", method("GET"), noBody, header("upgrade", "websocket")), known("gpt-4o"), nil},
 		"Azure disagrees":             {path("/openai/deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
 		"Azure, unseen body":          {path("/openai/deployments/o1/chat/completions", noBody, func(h *http) { h.HeaderMap = nil }), unreadable, nil},
 		"engines":                     {path("/engines/gpt-4o/completions", body(`{}`)), known("gpt-4o"), nil},

@@ -105,7 +105,9 @@ func (r *responder) identity(d *Decision) map[string]string {
 	}
 	set(n.TeamID, string(d.Member.TeamID))
 	set(n.UserID, string(d.Member.UserID))
-	set(n.UserEmail, d.Identity.Email)
+	if !d.Identity.EmailUnverified {
+		set(n.UserEmail, d.Identity.Email)
+	}
 	set(n.OrganizationID, string(d.Member.OrganizationID))
 	set(n.Source, string(d.Source))
 	return values
@@ -171,7 +173,7 @@ func (r *responder) deny(d *Decision) *authv3.CheckResponse {
 		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
 		DynamicMetadata: metadata(d),
 	}
-	if o.Status == 503 && r.config.OutageAsError {
+	if r.config.OutageAsError && o.outage() {
 		out.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: denied}
 	}
 	return out

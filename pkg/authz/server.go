@@ -59,12 +59,18 @@ func NewServer(config Config) (*Server, error) {
 const deadlineMargin = 10 * time.Millisecond
 
 // Check implements the gRPC service. It never returns an error.
-func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (out *authv3.CheckResponse, _ error) {
 	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil && out == nil { // a bug in building or observing the answer
+			d := &Decision{ID: rand.Text(), Outcome: outcomeOf(errInternal)}
+			out = s.response.deny(d)
+		}
+	}()
 	d := s.decide(ctx, in)
-	out := s.response.answer(d)
+	answer := s.response.answer(d)
 	s.config.Observe(ctx, d, time.Since(start))
-	return out, nil
+	return answer, nil
 }
 
 // decide reads the request and decides it. The decision is looked at once more at its end: one that

@@ -63,6 +63,9 @@ func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, bool, 
 	return c.mappings.Get(ctx, subject)
 }
 
+// ForgetKey forgets a cached key.
+func (c *Cached) ForgetKey(id keys.ID) { c.keys.Invalidate(id) }
+
 func (c *Cached) forget(subject Subject) { c.mappings.Invalidate(subject) }
 
 // Key implements [Store].
@@ -78,10 +81,10 @@ func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, m
 }
 
 // Rebind implements [Store].
-func (c *Cached) Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key) (*Mapping, error) {
+func (c *Cached) Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*Mapping, error) {
 	defer func() {
 		c.forget(subject)
 		c.keys.Invalidate(old)
 	}()
-	return c.store.Rebind(ctx, subject, old, key)
+	return c.store.Rebind(ctx, subject, old, key, maxTeamKeys)
 }

@@ -60,7 +60,8 @@ type Store interface {
 
 	// Rebind replaces the auto-registered key that the subject's own mapping names by a new one, in one
 	// transaction: the new key is written, the mapping points to it, the old key is blocked.
-	// ErrConflict if the mapping is no longer an active, auto-registered one of old, or if old is
-	// blocked, expired or not auto-registered.
-	Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key) (*Mapping, error)
+	// The new key takes over the old one's spend: moving must not renew a budget. ErrConflict if the
+	// mapping is no longer an active, auto-registered one of old, or if old is blocked, expired or not
+	// auto-registered; ErrLimited as in Register.
+	Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*Mapping, error)
 }

@@ -106,8 +106,9 @@ type Result struct {
 }
 
 // Resolve returns the key of the caller, whom steps 1 to 6 of the decision have admitted: claims
-// are verified and member is what the policy resolved. Only they shape a registration.
-func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, member teams.Membership) (Result, error) {
+// are verified, id is what they say and member what the policy resolved. Only member shapes a
+// registration.
+func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, id teams.Identity, member teams.Membership) (Result, error) {
 	rule, mapped := r.config.Rules[claims.Issuer]
 	if !mapped {
 		return Result{Source: SourceTeam}, nil
@@ -117,10 +118,10 @@ func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, member team
 		return rule.claimMissing()
 	}
 	subject := Subject{Issuer: claims.Issuer, Claim: rule.Claim.String(), Value: value}
-	found, err := r.lookup(ctx, subject, rule.NoMatch)
+	found, cached, err := r.lookup(ctx, subject, rule.NoMatch)
 	switch {
 	case err == nil:
-		return r.use(ctx, subject, found, member, rule)
+		return r.use(ctx, subject, found, cached, caller{id, member}, rule)
 	case !errors.Is(err, teams.ErrNotFound):
 		return Result{}, err
 	}
@@ -136,16 +137,19 @@ func (r Rule) claimMissing() (Result, error) {
 
 // lookup asks the cache, then the store. An absence that is about to become a registration is
 // read anew: a mapping may have been made since, for this issuer or for all.
-func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (*Mapping, error) {
+func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m *Mapping, cached bool, err error) {
 	if r.store == nil {
-		return nil, teams.ErrNotFound
+		return nil, false, teams.ErrNotFound
 	}
-	found, cached, err := r.store.mapping(ctx, subject)
-	if cached && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
-		r.store.forget(subject)
-		found, _, err = r.store.mapping(ctx, subject)
+	m, cached, err = r.store.mapping(ctx, subject)
+	if !cached || policy != AutoRegister || !errors.Is(err, teams.ErrNotFound) {
+		return m, cached, err
 	}
-	return found, err
+	if r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
+		return nil, true, errRate // it could not register: the store need not be asked
+	}
+	r.store.forget(subject)
+	return r.store.mapping(ctx, subject)
 }
 
 func (r *Resolver) noMatch(ctx context.Context, subject Subject, member teams.Membership, rule Rule) (Result, error) {
@@ -163,10 +167,11 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 	if r.store == nil {
 		return Result{}, ErrStoreRequired
 	}
-	if err := r.limit(subject.Issuer); err != nil {
-		return Result{}, err
-	}
-	m, err := r.store.Register(ctx, subject, r.newKey(member), r.config.MaxKeysPerTeam)
+	var m *Mapping
+	err := r.limited(subject.Issuer, func() (err error) {
+		m, err = r.store.Register(ctx, subject, r.newKey(member), r.config.MaxKeysPerTeam)
+		return err
+	})
 	if err != nil {
 		return Result{}, err
 	}
@@ -189,22 +194,37 @@ func (r *Resolver) newKey(member teams.Membership) *keys.Key {
 	return key
 }
 
-func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, member teams.Membership, rule Rule) (Result, error) {
+// caller is whom a mapping is used for.
+type caller struct {
+	id     teams.Identity
+	member teams.Membership
+}
+
+func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, cached bool, c caller, rule Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
-	if err != nil || !r.moved(m, result.Key, member) {
+	if err == nil && cached && m.AutoRegistered && result.Key.Blocked {
+		// Another replica may have bound the caller to a new key since this mapping was cached.
+		r.store.forget(subject)
+		if m, _, err = r.store.mapping(ctx, subject); err != nil {
+			return Result{}, err
+		}
+		result, err = r.key(ctx, m, SourceMapping)
+	}
+	if err != nil || !r.moved(m, result.Key, c) {
 		return result, err
 	}
 	if rule.NoMatch != AutoRegister {
 		return Result{}, fmt.Errorf("%w: the caller has left the team that it was registered with", teams.ErrTeamNotMember)
 	}
-	return r.rebind(ctx, subject, m, member)
+	return r.rebind(ctx, subject, m, c)
 }
 
-func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, member teams.Membership) (Result, error) {
-	if err := r.limit(subject.Issuer); err != nil {
-		return Result{}, err
-	}
-	rebound, err := r.store.Rebind(ctx, subject, m.KeyID, r.newKey(member))
+func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c caller) (Result, error) {
+	var rebound *Mapping
+	err := r.limited(subject.Issuer, func() (err error) {
+		rebound, err = r.store.Rebind(ctx, subject, m.KeyID, r.newKey(c.member), r.config.MaxKeysPerTeam)
+		return err
+	})
 	if errors.Is(err, ErrConflict) {
 		rebound, err = r.store.Mapping(ctx, subject) // another replica was first: take its row, once
 	}
@@ -212,26 +232,42 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, memb
 		return Result{}, err
 	}
 	result, err := r.key(ctx, rebound, SourceAutoRegister)
-	if err == nil && r.moved(rebound, result.Key, member) {
+	if err == nil && r.moved(rebound, result.Key, c) {
 		return Result{}, ErrConflict
 	}
 	return result, err
 }
 
-func (r *Resolver) limit(issuer token.IssuerURL) error {
-	if !r.limiters[issuer].AllowN(r.config.Now(), 1) {
-		return fmt.Errorf("%w: the issuer's registrations per minute", ErrLimited)
+// errRate is an ErrLimited by the issuer's rate.
+var errRate = fmt.Errorf("%w: the issuer's registrations per minute", ErrLimited)
+
+// limited calls write within the issuer's rate. A write that fails spends nothing of it: one caller who
+// cannot register must not keep the others from it.
+func (r *Resolver) limited(issuer token.IssuerURL, write func() error) error {
+	now := r.config.Now()
+	place := r.limiters[issuer].ReserveN(now, 1)
+	if place.DelayFrom(now) > 0 {
+		place.CancelAt(now)
+		return errRate
 	}
-	return nil
+	err := write()
+	if err != nil {
+		place.CancelAt(now)
+	}
+	return err
 }
 
-// moved reports whether a registered caller now belongs elsewhere. What an operator mapped stays as
-// it is, and a key that may not be used is not replaced: it denies.
-func (r *Resolver) moved(m *Mapping, key *keys.Key, member teams.Membership) bool {
-	if !m.AutoRegistered || !key.AutoRegistered || key.Blocked || key.Expired(r.config.Now()) {
+// moved reports whether a registered caller now belongs elsewhere: its token no longer lists the team it
+// was registered with. Which of its teams it selects does not matter. What an operator mapped stays
+// as it is, and a key that may not be used, or is spent, is not replaced: it denies.
+func (r *Resolver) moved(m *Mapping, key *keys.Key, c caller) bool {
+	if !m.AutoRegistered || !key.AutoRegistered || key.Blocked || key.Expired(r.config.Now()) || key.Budget.Exceeded() {
 		return false
 	}
-	return key.TeamID != member.TeamID || key.OrganizationID != member.OrganizationID
+	if key.TeamID == c.member.TeamID {
+		return key.OrganizationID != c.member.OrganizationID
+	}
+	return !c.id.Lists(key.TeamID)
 }
 
 // key loads the key that a mapping names. A disabled mapping denies, whatever the no-match policy:

@@ -38,11 +38,11 @@ func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, 
 	return c.Store.Register(ctx, s, k, most)
 }
 
-func (c *counted) Rebind(ctx context.Context, s mapping.Subject, old keys.ID, k *keys.Key) (*mapping.Mapping, error) {
+func (c *counted) Rebind(ctx context.Context, s mapping.Subject, old keys.ID, k *keys.Key, most int) (*mapping.Mapping, error) {
 	if c.beforeRebind != nil {
 		c.beforeRebind()
 	}
-	return c.Store.Rebind(ctx, s, old, k)
+	return c.Store.Rebind(ctx, s, old, k, most)
 }
 
 // fixture is a resolver over a SQLite store.
@@ -95,8 +95,14 @@ func (f *fixture) as(client string, team teams.TeamID) (mapping.Result, error) {
 
 func (f *fixture) with(r *mapping.Resolver, client string, team teams.TeamID) (mapping.Result, error) {
 	f.t.Helper()
+	return f.listing(r, client, team, team)
+}
+
+// listing resolves a caller of a team whose token lists these teams.
+func (f *fixture) listing(r *mapping.Resolver, client string, team teams.TeamID, listed ...teams.TeamID) (mapping.Result, error) {
+	f.t.Helper()
 	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": client}}
-	return r.Resolve(f.t.Context(), claims, teams.Membership{TeamID: team, UserID: "alice"})
+	return r.Resolve(f.t.Context(), claims, teams.Identity{TeamIDs: listed}, teams.Membership{TeamID: team, UserID: "alice"})
 }
 
 func (f *fixture) want(r mapping.Result, err error, source mapping.Source, wantErr error) *keys.Key {
@@ -297,5 +303,89 @@ func TestLostRegistration(t *testing.T) {
 	set, err := f.store.Export(t.Context())
 	if err != nil || len(set.Keys) != 1 {
 		t.Fatalf("%d keys (%v), want the winner's only", len(set.Keys), err)
+	}
+}
+
+// A caller who is in several teams keeps the key it was registered with, whichever team it selects:
+// otherwise each change would renew its budget.
+func TestSelectingAnotherTeamDoesNotRebind(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	resolver := mapping.NewResolver(f.config, f.cached)
+	r, err := f.listing(resolver, "c", "a", "a", "b")
+	key := f.want(r, err, mapping.SourceAutoRegister, nil)
+	for _, team := range []teams.TeamID{"b", "a", "b"} {
+		r, err = f.listing(resolver, "c", team, "a", "b")
+		if again := f.want(r, err, mapping.SourceMapping, nil); again.ID != key.ID {
+			t.Fatalf("team %s: a new key", team)
+		}
+	}
+}
+
+// Moving takes the spend along, does not get around a spent budget, and counts against the new team.
+func TestMovingRenewsNothing(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	ceiling := teams.Micros(10)
+	f.config.Template.MaxBudget = &ceiling
+	r, err := f.as("c", "a")
+	key := *f.want(r, err, mapping.SourceAutoRegister, nil)
+	spend := func(amount teams.Micros) *fixture {
+		key.Budget.Spend = amount
+		f.apply(&resource.Set{Keys: []resource.Key{{Key: key}}})
+		return newFixtureOver(t, f) // another process, which has nothing cached
+	}
+	other := spend(10)
+	r, err = other.as("c", "b")
+	if kept := other.want(r, err, mapping.SourceMapping, nil); kept.ID != key.ID || !kept.Budget.Exceeded() {
+		t.Fatalf("a spent key was replaced: %+v", kept)
+	}
+	other = spend(9)
+	r, err = other.as("c", "b")
+	if moved := other.want(r, err, mapping.SourceAutoRegister, nil); moved.ID == key.ID || moved.Budget.Spend != 9 {
+		t.Fatalf("after the move: %+v", moved)
+	}
+	other.config.MaxKeysPerTeam = 1
+	r, err = other.as("d", "a")
+	other.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = other.as("d", "b") // which has its one key
+	other.want(r, err, "", mapping.ErrLimited)
+}
+
+// A registration that is refused spends nothing of the issuer's rate.
+func TestRefusedRegistrationSpendsNoRate(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.config.RegistrationsPerMinute, f.config.MaxKeysPerTeam = 2, 1
+	resolver := mapping.NewResolver(f.config, f.cached)
+	r, err := f.with(resolver, "c1", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	for range 10 {
+		r, err = f.with(resolver, "c2", "a")
+		f.want(r, err, "", mapping.ErrLimited)
+	}
+	r, err = f.with(resolver, "c3", "b")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	before := f.store.mappings
+	for range 10 { // the rate is spent: the store is not asked again and again
+		r, err = f.with(resolver, "c2", "a")
+		f.want(r, err, "", mapping.ErrLimited)
+	}
+	if asked := f.store.mappings - before; asked > 1 {
+		t.Errorf("%d look-ups for callers that cannot register", asked)
+	}
+}
+
+// Another replica rebound the caller: the mapping cached here names a blocked key, and is read anew.
+func TestReboundElsewhere(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	r, err := f.as("c", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = f.as("c", "a") // cached here
+	old := f.want(r, err, mapping.SourceMapping, nil)
+	other := newFixtureOver(t, f)
+	r, err = other.as("c", "b")
+	rebound := other.want(r, err, mapping.SourceAutoRegister, nil)
+	f.cached.ForgetKey(old.ID) // as when its short TTL has passed
+	r, err = f.as("c", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); key.ID != rebound.ID {
+		t.Fatalf("key %s, want the rebound one", key.Alias)
 	}
 }

@@ -5,6 +5,7 @@ import "errors"
 // The reasons why policy denies. Errors that the policy returns wrap exactly one of them, or are a
 // [Directory]'s own error: then nothing was decided.
 var (
+	ErrIdentityUnusable    = errors.New("a claim of the identity is unusable")
 	ErrEmailDomain         = errors.New("email domain not allowed")
 	ErrRoleMissing         = errors.New("no configured role held")
 	ErrScopeMissing        = errors.New("no configured scope held")

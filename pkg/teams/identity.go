@@ -34,6 +34,12 @@ type Identity struct {
 	Scopes         []string
 	// TeamExpected says that the issuer's tokens are configured to carry a team.
 	TeamExpected bool
+	// Unusable names the first claim that is there and identifies nobody: a number, a list where one text is
+	// expected, a text with control characters or with spaces around it. Its absence would mean less
+	// restriction, so it must not count as that.
+	Unusable string
+	// TeamsUnusable says that the token lists something that cannot be a team.
+	TeamsUnusable bool
 	// EmailUnverified says that the token has an email_verified claim other than true.
 	EmailUnverified bool
 }
@@ -47,27 +53,47 @@ func (p ClaimPaths) Identify(claims token.Claims) Identity {
 		TeamExpected:    p.TeamID.String() != "" || p.TeamIDs.String() != "",
 		EmailUnverified: emailUnverified(claims),
 	}
-	id.UserID = UserID(headerText(claims, p.UserID))
-	id.TeamID = TeamID(headerText(claims, p.TeamID))
-	id.OrganizationID = OrganizationID(headerText(claims, p.OrganizationID))
-	id.Email = headerText(claims, p.Email)
-	listed := claims.List(p.TeamIDs)
-	for _, team := range listed[:min(len(listed), maxTeams)] {
-		if strings.TrimSpace(team) == team {
-			id.TeamIDs = append(id.TeamIDs, TeamID(team))
-		}
+	id.UserID = UserID(id.text(claims, p.UserID))
+	id.TeamID = TeamID(id.text(claims, p.TeamID))
+	id.OrganizationID = OrganizationID(id.text(claims, p.OrganizationID))
+	id.Email, _ = claims.Text(p.Email)
+	if strings.TrimSpace(id.Email) != id.Email {
+		id.Email = ""
 	}
+	id.listTeams(claims, p.TeamIDs)
 	return id
 }
 
-// headerText returns a usable claim value that can also be a header's: HTTP drops spaces around one, so
-// what reached the upstream would be another identity. Such a value counts as missing.
-func headerText(claims token.Claims, p token.Path) string {
+// text returns the claim's text, and notes a claim that is there and is none. HTTP drops spaces around a
+// header's value, so a text with them would reach the upstream as another identity.
+func (id *Identity) text(claims token.Claims, p token.Path) string {
+	value, present := claims.Lookup(p)
 	text, _ := claims.Text(p)
-	if strings.TrimSpace(text) != text {
+	if present && value != "" && (text == "" || strings.TrimSpace(text) != text) {
+		if id.Unusable == "" {
+			id.Unusable = p.String()
+		}
 		return ""
 	}
 	return text
+}
+
+// listTeams reads the list of teams and notes whether all of it could be read.
+func (id *Identity) listTeams(claims token.Claims, p token.Path) {
+	value, present := claims.Lookup(p)
+	stated := 1
+	if elements, ok := value.([]any); ok {
+		stated = len(elements)
+	}
+	if !present || value == "" {
+		return
+	}
+	for _, team := range claims.List(p) {
+		if strings.TrimSpace(team) == team && len(id.TeamIDs) < maxTeams {
+			id.TeamIDs = append(id.TeamIDs, TeamID(team))
+		}
+	}
+	id.TeamsUnusable = len(id.TeamIDs) < stated
 }
 
 // emailUnverified reads email_verified (OpenID Connect Core section 5.1). Some issuers send it as
@@ -77,8 +103,8 @@ func emailUnverified(claims token.Claims) bool {
 	return present && value != true && value != "true"
 }
 
-// memberOf reports whether the token itself lists the team.
-func (id Identity) memberOf(team TeamID) bool {
+// Lists reports whether the token itself names the team.
+func (id Identity) Lists(team TeamID) bool {
 	if team == "" {
 		return false
 	}

@@ -64,14 +64,16 @@ type chosenTeam struct {
 
 func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
 	switch {
-	case r.Team != "" && !id.memberOf(r.Team):
+	case r.Team != "" && !id.Lists(r.Team):
 		return chosenTeam{}, ErrTeamNotMember
 	case r.Team != "":
 		return p.usableTeam(ctx, r.Team, r)
 	case id.TeamID != "":
 		return p.usableTeam(ctx, id.TeamID, r)
 	case len(id.TeamIDs) > 0:
-		return p.firstUsableTeam(ctx, id.TeamIDs, r)
+		return p.firstUsableTeam(ctx, id, r)
+	case id.TeamsUnusable:
+		return chosenTeam{}, ErrTeamUnknown
 	case p.config.DefaultTeam != "":
 		return p.usableTeam(ctx, p.config.DefaultTeam, r)
 	case id.TeamExpected:
@@ -83,9 +85,9 @@ func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosen
 // firstUsableTeam passes over the teams that cannot be used, in token order. Groups that are no
 // team of ours are common in tokens, so if none is known the default team applies; but once one is
 // known and refused, the default would be a way around that refusal.
-func (p *Policy) firstUsableTeam(ctx context.Context, ids []TeamID, r Request) (chosenTeam, error) {
+func (p *Policy) firstUsableTeam(ctx context.Context, caller Identity, r Request) (chosenTeam, error) {
 	var refused error
-	for _, id := range ids {
+	for _, id := range caller.TeamIDs {
 		team, err := p.usableTeam(ctx, id, r)
 		switch {
 		case err == nil:
@@ -100,7 +102,7 @@ func (p *Policy) firstUsableTeam(ctx context.Context, ids []TeamID, r Request) (
 	switch {
 	case refused != nil:
 		return chosenTeam{}, refused
-	case p.config.DefaultTeam != "":
+	case p.config.DefaultTeam != "" && !caller.TeamsUnusable:
 		return p.usableTeam(ctx, p.config.DefaultTeam, r)
 	}
 	return chosenTeam{}, ErrTeamUnknown

@@ -96,6 +96,9 @@ func (p *Policy) Admin(id Identity) bool {
 
 // Admit decides whether the caller may make the request at all, whatever its team and key.
 func (p *Policy) Admit(id Identity, r Request) error {
+	if id.Unusable != "" {
+		return fmt.Errorf("%w: %s", ErrIdentityUnusable, id.Unusable)
+	}
 	if err := p.admitEmail(id); err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func isModelError(err error) bool {
 // admitAdminRoute closes the admin routes to all whom no role or scope grants them by name; a grant
 // without routes restricts nothing and so names none.
 func (p *Policy) admitAdminRoute(id Identity, r Request) error {
-	if !p.routes.Match(p.config.AdminRoutes, r.Method, r.Path) {
+	if !p.routes.Covers(p.config.AdminRoutes, r.Method, r.Path) {
 		return nil
 	}
 	if p.named(p.config.Roles, id.Roles, r) || p.named(p.config.Scopes, id.Scopes, r) {

@@ -105,6 +105,8 @@ func TestTeamSelection(t *testing.T) {
 		"unknown ones are passed over":          {id: ids("hr", "everyone", "a"), request: chat("x"), team: "a"},
 		"none permits: the first refusal":       {id: ids("b", "blocked"), request: chat("o1"), err: teams.ErrModelForbidden},
 		"a refusal does not become the default": {config: withDefault, id: ids("b"), request: chat("o1"), err: teams.ErrModelForbidden},
+		"a list that cannot be read, a default": {config: withDefault, id: teams.Identity{TeamsUnusable: true, TeamExpected: true}, request: chat("x"), err: teams.ErrTeamUnknown},
+		"half unreadable, unknown, a default":   {config: withDefault, id: teams.Identity{TeamIDs: []teams.TeamID{"hr"}, TeamsUnusable: true}, request: chat("x"), err: teams.ErrTeamUnknown},
 		"all unknown":                           {id: ids("hr"), request: chat("x"), err: teams.ErrTeamUnknown},
 		"all unknown with a default":            {config: withDefault, id: ids("hr"), request: chat("x"), team: "default"},
 		"selected from the list":                {id: ids("a", "b"), request: selecting("b"), team: "b"},
@@ -173,6 +175,10 @@ func TestAdmit(t *testing.T) {
 		"a second role permits":              {roles, held("user", "anything"), chat("o1"), nil},
 		"an admin route granted by name":     {roles, held("operator"), management, nil},
 		"an unrestricted role names nothing": {roles, held("anything"), management, teams.ErrRouteForbidden},
+		"admin route, unknown method":        {request: teams.Request{Method: "PROPFIND", Path: "/key/generate"}, err: teams.ErrRouteForbidden},
+		"admin route, lower-case method":     {request: teams.Request{Method: "post", Path: "/key/generate"}, err: teams.ErrRouteForbidden},
+		"another route, unknown method":      {request: teams.Request{Method: "PROPFIND", Path: "/v1/x"}},
+		"a claim that identifies nobody":     {roles, teams.Identity{Roles: []string{"user"}, Unusable: "sub"}, chat("gpt-4o"), teams.ErrIdentityUnusable},
 		"scope held":                         {scopes, scoped("llm:chat"), chat("x"), nil},
 		"scope not held":                     {scopes, scoped("llm"), chat("x"), teams.ErrScopeMissing},
 		"admin on an admin route":            {scopes, scoped("admin"), management, nil},
@@ -216,7 +222,7 @@ func TestIdentify(t *testing.T) {
 		OrganizationID: path("org"), Roles: path("realm_access.roles"), Scopes: path("scope"),
 	}
 	id := paths.Identify(token.Claims{Issuer: "https://idp", Values: map[string]any{
-		"sub": "alice", "email": 7, "team": []any{"a"}, "groups": []any{"a", 1, "", "b", "x\ny", " c"}, "org": "acme",
+		"sub": "alice", "email": 7, "team": "", "groups": []any{"a", 1, "", "b", "x\ny", " c"}, "org": "acme",
 		"realm_access": map[string]any{"roles": []any{"user"}}, "scope": "read  write", "email_verified": "false",
 	}})
 	if id.UserID != "alice" || id.Email != "" || id.TeamID != "" || id.OrganizationID != "acme" {
@@ -228,8 +234,16 @@ func TestIdentify(t *testing.T) {
 	if len(id.Roles) != 1 || len(id.Scopes) != 2 || !id.TeamExpected || !id.EmailUnverified {
 		t.Errorf("identity: %+v", id)
 	}
-	if spaced := paths.Identify(token.Claims{Values: map[string]any{"sub": " alice", "org": "acme\u00a0"}}); spaced.UserID != "" || spaced.OrganizationID != "" {
-		t.Errorf("a value that is no header's became an identity: %+v", spaced)
+	if id.Unusable != "" || !id.TeamsUnusable {
+		t.Errorf("identity: %+v", id)
+	}
+	for claim, value := range map[string]any{
+		"sub": " alice", "org": []any{"acme"}, "team": map[string]any{"id": "a"}, "team ": nil,
+	} {
+		odd := paths.Identify(token.Claims{Values: map[string]any{claim: value}})
+		if want := value != nil; (odd.Unusable != "") != want || odd.UserID != "" || odd.OrganizationID != "" || odd.TeamID != "" {
+			t.Errorf("%s %v: %+v", claim, value, odd)
+		}
 	}
 	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
 	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {

@@ -135,6 +135,23 @@ func (r *Routes) Match(list []string, method, path string) bool {
 	return false
 }
 
+// Covers is Match for a list that closes routes instead of opening them: there, a pattern without a method
+// covers every method, unknown ones too.
+func (r *Routes) Covers(list []string, method, path string) bool {
+	if r.Match(list, method, path) {
+		return true
+	}
+	if isKnownMethod(method) {
+		return false
+	}
+	for _, known := range strings.Fields(knownMethods) { // a pattern without a method matches each of them
+		if !r.Match(list, known, path) {
+			return false
+		}
+	}
+	return true
+}
+
 // Allow reports whether the list permits the request. An empty list restricts nothing.
 func (r *Routes) Allow(list []string, method, path string) bool {
 	return len(list) == 0 || r.Match(list, method, path)

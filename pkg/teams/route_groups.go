@@ -64,6 +64,9 @@ func managementRoutes() []string {
 		"/key", "/v2/key", "/team", "/v2/team", "/user", "/v2/user", "/organization", "/customer", "/end_user", "/budget",
 		"/model", "/v1/model", "/v2/model", "/model_group", "/access_group", "/v1/access_group", "/jwt", "/project", "/tag",
 		"/spend", "/global", "/config", "/credentials", "/cache", "/sso", "/scim", "/invitation", "/audit", "/callbacks",
+		"/v1/mcp/server", "/v1/agents", "/agents", "/alerting", "/schedule", "/reload", "/v2/guardrails", "/guardrail", "/prompt", "/vector_store",
+		"/cost", "/memory-usage", "/memory-usage-in-mem-cache", "/memory-usage-in-mem-cache-items", "/otel-spans", "/health/test_connection",
+		"/health/services", "/active/callbacks", "/provider", "/fallback", "/router", "/service", "/compliance", "/usage", "/tool", "/skill",
 		"/guardrails", "/policies", "/prompts", "/settings", "/get", "/update", "/add", "/delete", "/reset", "/admin", "/debug", "/ui",
 	} {
 		routes = append(routes, root, root+"/*")

@@ -33,7 +33,9 @@ const (
 		FROM virtual_keys WHERE id = $1 FOR NO KEY UPDATE`
 	pointMapping = `UPDATE jwt_key_mappings SET key_id = $5, updated_at = now()
 		WHERE issuer = $1 AND claim = $2 AND value = $3 AND key_id = $4 AND active AND auto_registered`
-	blockKey = `UPDATE virtual_keys SET blocked = true, updated_at = now() WHERE id = $1`
+	// takeSpend gives a key the spend of another.
+	takeSpend = `UPDATE virtual_keys SET spend_micros = (SELECT o.spend_micros FROM virtual_keys AS o WHERE o.id = $2) WHERE id = $1`
+	blockKey  = `UPDATE virtual_keys SET blocked = true, updated_at = now() WHERE id = $1`
 )
 
 // Register is documented on [mapping.Store].
@@ -97,7 +99,7 @@ func register(
 // Rebind is documented on [mapping.Store]. The old key's lock comes first, as in Apply: keys before
 // mappings, so that the two cannot wait for each other.
 func (s *Store) Rebind(
-	ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key,
+	ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key, maxTeamKeys int,
 ) (*mapping.Mapping, error) {
 	const op = "rebind"
 	if err := cmp.Or(rows.CheckSubject(subject), rows.CheckKey(key)); err != nil {
@@ -109,7 +111,18 @@ func (s *Store) Rebind(
 		if err := lockRebindable(ctx, tx, old); err != nil {
 			return err
 		}
+		if maxTeamKeys > 0 {
+			if err := lockCount(ctx, tx, key.TeamID); err != nil {
+				return err
+			}
+			if err := checkCount(ctx, tx, key.TeamID, maxTeamKeys); err != nil {
+				return err
+			}
+		}
 		if err := createKey(ctx, tx, key); err != nil {
+			return err
+		}
+		if err := changeOne(ctx, tx, takeSpend, key.ID, old); err != nil {
 			return err
 		}
 		err := changeOne(ctx, tx, pointMapping, subject.Issuer, subject.Claim, subject.Value, old, key.ID)

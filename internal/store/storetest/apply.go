@@ -248,7 +248,7 @@ func testApplyConcurrently(t *testing.T, s Instance, _ Features) {
 			_, err := s.Register(t.Context(), subject(fmt.Sprint(i)), registered(fmt.Sprint(i), "team-a"), 100)
 			return err
 		case 1:
-			_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered(fmt.Sprint(i), "team-b"))
+			_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered(fmt.Sprint(i), "team-b"), 0)
 			if errors.Is(err, mapping.ErrConflict) {
 				return nil
 			}

@@ -207,7 +207,7 @@ func calls(s store.Store) map[string]func(context.Context) error {
 			return err
 		},
 		"Rebind": func(ctx context.Context) error {
-			_, err := s.Rebind(ctx, subject("x"), id("x"), registered("y", ""))
+			_, err := s.Rebind(ctx, subject("x"), id("x"), registered("y", ""), 0)
 			return err
 		},
 		"Apply":  func(ctx context.Context) error { return s.Apply(ctx, everything()) },

@@ -13,7 +13,7 @@ func testRebind(t *testing.T, s Instance, _ Features) {
 	seed(t, s)
 	register(t, s, subject("alice"), registered("old", "team-a"))
 	register(t, s, subject("bob"), registered("bystander", "team-a"))
-	m, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered("new", "team-b"))
+	m, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered("new", "team-b"), 0)
 	wantError(t, "Rebind", err, nil)
 	want := &mapping.Mapping{Issuer: issuer, Claim: claim, Value: "alice", KeyID: id("new"), Active: true, AutoRegistered: true}
 	equal(t, "returned", m, want)
@@ -60,12 +60,12 @@ func testRebindRefused(t *testing.T, s Instance, features Features) {
 		"a subject without mapping": {"nobody", "other"},
 		"a key that is gone":        {"other", "gone"},
 	} {
-		_, err := s.Rebind(t.Context(), subject(attempt.value), id(attempt.old), registered("new", "team-b"))
+		_, err := s.Rebind(t.Context(), subject(attempt.value), id(attempt.old), registered("new", "team-b"), 0)
 		wantError(t, what, err, mapping.ErrConflict)
 	}
 	taken := registered("new", "team-b")
 	taken.Alias = "blocked"
-	_, err := s.Rebind(t.Context(), subject("other"), id("other"), taken)
+	_, err := s.Rebind(t.Context(), subject("other"), id("other"), taken, 0)
 	wantError(t, "a taken alias", err, mapping.ErrConflict)
 	equal(t, "the store afterwards", export(t, s), before)
 }
@@ -88,7 +88,7 @@ func rebindTogether(t *testing.T, s Instance, round string) {
 	shared := mapping.Mapping{Issuer: issuer, Claim: claim, Value: subjects[1].Value, KeyID: old, Active: true, AutoRegistered: true}
 	apply(t, s, &resource.Set{Mappings: []resource.Mapping{{Mapping: shared}}})
 	outcomes := together(32, func(i int) outcome {
-		m, err := s.Rebind(t.Context(), subjects[i%2], old, registered(fmt.Sprint(round, "-", i), "team-b"))
+		m, err := s.Rebind(t.Context(), subjects[i%2], old, registered(fmt.Sprint(round, "-", i), "team-b"), 0)
 		return outcome{m, err}
 	})
 	if succeeded, _ := tally(t, outcomes, mapping.ErrConflict); succeeded != 1 {
@@ -109,7 +109,7 @@ func testRebindSuppressed(t *testing.T, s Instance, features Features) {
 	seed(t, s)
 	register(t, s, subject("alice"), registered("old", "team-a"))
 	execute(t, s.Raw, features.Suppress("virtual_keys")...)
-	_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered("new", "team-b"))
+	_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered("new", "team-b"), 0)
 	wantError(t, "a suppressed key", err, mapping.ErrConflict)
 	key, err := s.Key(t.Context(), id("old"))
 	wantError(t, "Key", err, nil)

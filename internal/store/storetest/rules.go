@@ -39,7 +39,7 @@ func testRegisterInvalid(t *testing.T, s Instance, _ Features) {
 		} {
 			_, err := s.Register(t.Context(), sub, registered("x", ""), 0)
 			wantError(t, what, err, store.ErrInvalid)
-			_, err = s.Rebind(t.Context(), sub, id("x"), registered("y", ""))
+			_, err = s.Rebind(t.Context(), sub, id("x"), registered("y", ""), 0)
 			wantError(t, what, err, store.ErrInvalid)
 			checkSecrets(t, fmt.Sprint(err), []string{secret})
 		}
