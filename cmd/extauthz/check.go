@@ -20,13 +20,30 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// checkFlags describe the request that `extauthz check` asks about.
+// requestFlags describe a request, as Envoy would have seen it.
+type requestFlags struct {
+	token, tokenFile         string
+	method, path, host, body string
+	headers                  []string
+}
+
+func (f *requestFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.token, "token", "", "bearer token (visible to other users of this machine: prefer --token-file)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the bearer token, or - for standard input")
+	flags.StringVarP(&f.method, "method", "X", "POST", "HTTP method")
+	flags.StringVar(&f.path, "path", "/v1/chat/completions", "request path, with its query")
+	flags.StringVar(&f.host, "host", "localhost", "request host")
+	flags.StringVar(&f.body, "body", "", "request body")
+	flags.StringArrayVarP(&f.headers, "header", "H", nil, "request header, as `Name: value`; may be repeated")
+}
+
+// checkFlags say which server `extauthz check` asks, and about what.
 type checkFlags struct {
-	address, token, tokenFile string
-	method, path, host, body  string
-	headers                   []string
-	output                    string
-	timeout                   time.Duration
+	requestFlags
+	address string
+	output  string
+	timeout time.Duration
 }
 
 func newCheck() *cobra.Command {
@@ -40,15 +57,9 @@ the headers. It exits with 0 if the request is allowed and with 3 if it is denie
 		Args:    noArguments,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
+	f.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.address, "address", "127.0.0.1:9001", "where the server listens: host:port or unix:///path")
-	flags.StringVar(&f.token, "token", "", "bearer token (visible to other users of this machine: prefer --token-file)")
-	flags.StringVar(&f.tokenFile, "token-file", "", "file with the bearer token, or - for standard input")
-	flags.StringVarP(&f.method, "method", "X", "POST", "HTTP method")
-	flags.StringVar(&f.path, "path", "/v1/chat/completions", "request path, with its query")
-	flags.StringVar(&f.host, "host", "localhost", "request host")
-	flags.StringVar(&f.body, "body", "", "request body")
-	flags.StringArrayVarP(&f.headers, "header", "H", nil, "request header, as `Name: value`; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "table", "output format: table or json")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 	return c
@@ -76,7 +87,7 @@ func (f *checkFlags) run(c *cobra.Command) error {
 	return nil
 }
 
-func (f *checkFlags) request(stdin io.Reader) (*authv3.CheckRequest, error) {
+func (f *requestFlags) request(stdin io.Reader) (*authv3.CheckRequest, error) {
 	headers := make(map[string]string)
 	for _, header := range f.headers {
 		name, value, found := strings.Cut(header, ":")
@@ -105,7 +116,7 @@ func (f *checkFlags) request(stdin io.Reader) (*authv3.CheckRequest, error) {
 	}}}, nil
 }
 
-func (f *checkFlags) bearer(stdin io.Reader) (string, error) {
+func (f *requestFlags) bearer(stdin io.Reader) (string, error) {
 	if f.token != "" && f.tokenFile != "" {
 		return "", errors.New("--token and --token-file: only one of the two may be given")
 	}

@@ -65,7 +65,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 (check) the request was denied.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(newServe(), newMigrate(), newApply(), newExport(), newCheck(), newConfig(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newMigrate(), newApply(), newExport(), newCheck(), newConfig(), newKeyset(), newExplain(), newDemo(), newVersion())
 	return root
 }
 

@@ -36,12 +36,16 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	if err != nil {
 		return usageError{err}
 	}
-	rows, err := openRows(ctx, c, metrics)
+	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return s })
 	if err != nil {
 		return err
 	}
 	defer rows.close()
-	server, err := newServer(c, verifier, rows, telemetry.Observer(metrics, &telemetry.DecisionLog{
+	seals, err := openKeyset(c.GetSealing(), logger)
+	if err != nil {
+		return usageError{err}
+	}
+	server, err := newServer(c, verifier, rows, seals, telemetry.Observer(metrics, &telemetry.DecisionLog{
 		Logger: logger, AllowSampleRate: c.GetLog().GetAllowSampleRate(),
 	}))
 	if err != nil {
@@ -63,7 +67,7 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	ready := &readiness{checks: checks, verifier: verifier, store: rows.store, logger: logger}
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
-		logger: logger, verifier: verifier, ready: ready,
+		logger: logger, verifier: verifier, ready: ready, seals: seals, store: rows.store,
 		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
 		drainDelay:   c.GetServer().GetDrainDelay().AsDuration(),
@@ -92,8 +96,34 @@ func grpcOptions(s *configv1.Server) authz.GRPCOptions {
 	}
 }
 
-func newServer(c *configv1.Config, verifier *token.Verifier, rows *rows, observe func(context.Context, *authz.Decision, time.Duration)) (*authz.Server, error) {
-	policy, err := teams.NewPolicy(policyOf(c.GetPolicy()), rows.directory)
+func newServer(
+	c *configv1.Config, verifier authz.Verifier, rows *rows, seals *keysetFile, observe func(context.Context, *authz.Decision, time.Duration),
+) (*authz.Server, error) {
+	profiles := make(map[string]authz.Profile)
+	for _, v := range variantsOf(c) {
+		decider, err := newAuthorizer(c, v, verifier, rows, seals)
+		if err != nil {
+			return nil, err
+		}
+		profiles[v.name] = authz.Profile{
+			Authorizer:   decider,
+			Selector:     v.policy.GetTeams().GetSelectorHeader(),
+			ModelHeaders: v.policy.GetModelHeaders(),
+			Response:     responseOf(c, v.credential),
+			Shadow:       v.shadow,
+		}
+	}
+	return authz.NewServer(authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration(), Observe: observe})
+}
+
+func newAuthorizer(c *configv1.Config, v variant, verifier authz.Verifier, rows *rows, seals *keysetFile) (*authz.Authorizer, error) {
+	directory := rows.directory
+	if static, err := staticTeamsOf(v.policy); err != nil {
+		return nil, err
+	} else if static != nil {
+		directory = static
+	}
+	policy, err := teams.NewPolicy(policyOf(c, v.policy), directory)
 	if err != nil {
 		return nil, err
 	}
@@ -101,23 +131,24 @@ func newServer(c *configv1.Config, verifier *token.Verifier, rows *rows, observe
 	if err != nil {
 		return nil, err
 	}
-	mappings, err := mappingOf(c)
+	mappings, err := mappingOf(c, v.profile)
 	if err != nil {
 		return nil, err
 	}
-	return authz.NewServer(authz.Config{
-		Authorizer: &authz.Authorizer{
-			Verifier: verifier, Policy: policy, Claims: claims,
-			Resolver:          mapping.NewResolver(mappings, rows.mappings),
-			CredentialHeaders: c.GetCredentials().GetHeaders(),
-			Now:               time.Now,
-		},
-		Selector:     c.GetPolicy().GetTeams().GetSelectorHeader(),
-		ModelHeaders: c.GetPolicy().GetModelHeaders(),
-		Response:     responseOf(c),
-		Timeout:      c.GetServer().GetCheckTimeout().AsDuration(),
-		Observe:      observe,
-	})
+	a := &authz.Authorizer{
+		Verifier: verifier, Policy: policy, Claims: claims,
+		CredentialHeaders: c.GetCredentials().GetHeaders(),
+		VirtualKeys:       c.GetCredentials().GetVirtualKeys(),
+		Now:               time.Now,
+	}
+	if seals != nil {
+		mappings.Seal = seals.seal
+	}
+	if v.credential == "virtual_key" {
+		a.OpenKey = seals.open
+	}
+	a.Resolver = mapping.NewResolver(mappings, rows.mappings)
+	return a, nil
 }
 
 // rows are the store as the decision sees it. With no store, directory and mappings are nil.
@@ -128,7 +159,8 @@ type rows struct {
 	close     func()
 }
 
-func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics) (*rows, error) {
+// openRows opens the store; guard stands between the caches and it.
+func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, guard func(mapping.Store) mapping.Store) (*rows, error) {
 	if c.GetStore().GetUrl() == "none" {
 		return &rows{close: func() {}}, nil
 	}
@@ -145,7 +177,7 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	mappings, err := mapping.NewCached(measured, mapping.CacheOptions{
+	mappings, err := mapping.NewCached(guard(measured), mapping.CacheOptions{
 		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
 		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
@@ -173,6 +205,8 @@ type service struct {
 	logger       *slog.Logger
 	verifier     *token.Verifier
 	ready        *readiness
+	seals        *keysetFile // nil: keys are not sealed
+	store        store.Store // nil: there is none
 	grpc         *grpc.Server
 	http         *http.Server
 	drainDelay   time.Duration
@@ -184,6 +218,8 @@ func (s *service) run(ctx context.Context, server, telemetryListener net.Listene
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { s.verifier.Run(ctx); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
+	group.Go(func() error { s.seals.watch(ctx); return nil })
+	group.Go(func() error { s.resetBudgets(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
 		if err := s.http.Serve(telemetryListener); !errors.Is(err, http.ErrServerClosed) {

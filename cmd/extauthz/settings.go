@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -21,15 +22,47 @@ func checkSettings(c *configv1.Config) error {
 	if _, err := token.NewVerifier(issuersOf(c), token.Options{}); err != nil {
 		return err
 	}
-	if _, err := teams.NewPolicy(policyOf(c.GetPolicy()), nil); err != nil {
-		return err
-	}
 	if _, err := claimsOf(c); err != nil {
 		return err
 	}
-	_, err := mappingOf(c)
-	return err
+	for _, variant := range variantsOf(c) {
+		if _, err := teams.NewPolicy(policyOf(c, variant.policy), nil); err != nil {
+			return err
+		}
+		if _, err := mappingOf(c, variant.profile); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// variant is one way to decide: that of the whole file, whose profile is nil, or that of a profile.
+type variant struct {
+	name       string
+	profile    *configv1.Profile
+	policy     *configv1.Policy
+	credential string
+	shadow     bool
+}
+
+func variantsOf(c *configv1.Config) []variant {
+	variants := []variant{{policy: c.GetPolicy(), credential: c.GetUpstreamCredential(), shadow: c.GetMode() == shadow}}
+	for _, p := range c.GetProfiles() {
+		v := variant{
+			name: p.GetName(), profile: p, policy: p.GetPolicy(),
+			credential: cmp.Or(p.GetUpstreamCredential(), c.GetUpstreamCredential()),
+			shadow:     cmp.Or(p.GetMode(), c.GetMode()) == shadow,
+		}
+		if v.policy == nil {
+			v.policy = c.GetPolicy()
+		}
+		variants = append(variants, v)
+	}
+	return variants
+}
+
+// shadow is the mode that records a denial instead of making it.
+const shadow = "shadow"
 
 func issuersOf(c *configv1.Config) []token.Issuer {
 	var issuers []token.Issuer
@@ -54,7 +87,7 @@ func leewayOf(i *configv1.Issuer) time.Duration {
 	return max(i.GetLeeway().AsDuration(), time.Nanosecond)
 }
 
-func policyOf(p *configv1.Policy) teams.Config {
+func policyOf(c *configv1.Config, p *configv1.Policy) teams.Config {
 	config := teams.Config{
 		PublicRoutes: p.GetPublicRoutes(),
 		AdminScope:   p.GetAdmin().GetScope(),
@@ -62,6 +95,15 @@ func policyOf(p *configv1.Policy) teams.Config {
 		EmailDomains: p.GetEmailDomains(),
 		DefaultTeam:  teams.TeamID(p.GetTeams().GetDefaultTeamId()),
 		RouteGroups:  make(map[string][]string),
+
+		Rules:         rulesOf(p.GetRules()),
+		IssuerRules:   make(map[token.IssuerURL][]teams.Rule),
+		TeamRules:     rulesOf(p.GetTeams().GetRules()),
+		ByAlias:       p.GetTeams().GetByAlias(),
+		RequireMember: p.GetTeams().GetRequireMember(),
+	}
+	for _, i := range c.GetIssuers() {
+		config.IssuerRules[token.IssuerURL(i.GetIssuer())] = rulesOf(i.GetRules())
 	}
 	for _, r := range p.GetRoles() {
 		config.Roles = append(config.Roles, teams.Grant{Name: r.GetRole(), Routes: r.GetRoutes(), Models: r.GetModels()})
@@ -73,6 +115,32 @@ func policyOf(p *configv1.Policy) teams.Config {
 		config.RouteGroups[g.GetName()] = g.GetRoutes()
 	}
 	return config
+}
+
+func rulesOf(list []*configv1.Rule) []teams.Rule {
+	rules := make([]teams.Rule, 0, len(list))
+	for _, r := range list {
+		rules = append(rules, teams.Rule{
+			Name: r.GetName(), Expression: r.GetExpression(), Message: r.GetMessage(), Shadow: r.GetMode() == shadow,
+		})
+	}
+	return rules
+}
+
+// staticTeamsOf are the teams of a service without a store; nil if there are none.
+func staticTeamsOf(p *configv1.Policy) (teams.Directory, error) {
+	if len(p.GetTeams().GetStatic()) == 0 {
+		return nil, nil
+	}
+	var list []*teams.Team
+	for _, t := range p.GetTeams().GetStatic() {
+		list = append(list, &teams.Team{
+			ID: teams.TeamID(t.GetId()), Alias: t.GetAlias(), OrganizationID: teams.OrganizationID(t.GetOrganizationId()),
+			Models: t.GetModels(), AllowedRoutes: t.GetAllowedRoutes(), Blocked: t.GetBlocked(),
+			Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit},
+		})
+	}
+	return teams.NewStatic(list)
 }
 
 func claimsOf(c *configv1.Config) (map[token.IssuerURL]teams.ClaimPaths, error) {
@@ -101,19 +169,19 @@ func claimsOf(c *configv1.Config) (map[token.IssuerURL]teams.ClaimPaths, error) 
 	return paths, nil
 }
 
-func mappingOf(c *configv1.Config) (mapping.Config, error) {
+func mappingOf(c *configv1.Config, profile *configv1.Profile) (mapping.Config, error) {
 	register := c.GetMapping().GetAutoRegister()
-	template, err := templateOf(register.GetTemplate())
+	templates, err := templatesOf(register)
 	if err != nil {
 		return mapping.Config{}, err
 	}
 	m := mapping.Config{
-		Rules: make(map[token.IssuerURL]mapping.Rule), Template: template,
+		Rules: make(map[token.IssuerURL]mapping.Rule), Templates: templates,
 		MaxKeysPerTeam:         int(register.GetMaxKeysPerTeam()),
 		RegistrationsPerMinute: int(register.GetMaxPerMinute()),
 	}
 	for _, i := range c.GetIssuers() {
-		rule := config.MappingOf(c, i)
+		rule := config.MappingOf(c, i, profile)
 		if rule.Claim == "" {
 			continue
 		}
@@ -121,15 +189,36 @@ func mappingOf(c *configv1.Config) (mapping.Config, error) {
 		if err != nil {
 			return mapping.Config{}, err
 		}
-		m.Rules[token.IssuerURL(i.GetIssuer())] = mapping.Rule{Claim: claim, NoMatch: mapping.NoMatch(rule.NoMatch)}
+		m.Rules[token.IssuerURL(i.GetIssuer())] = mapping.Rule{
+			Claim: claim, NoMatch: mapping.NoMatch(rule.NoMatch), Shadow: rule.Mode == shadow,
+		}
 	}
 	return m, nil
 }
 
+func templatesOf(register *configv1.AutoRegister) (map[mapping.Scope]mapping.Template, error) {
+	common, err := templateOf(register.GetTemplate())
+	if err != nil {
+		return nil, err
+	}
+	templates := map[mapping.Scope]mapping.Template{{}: common}
+	for _, scoped := range register.GetTemplates() {
+		scope := mapping.Scope{Issuer: token.IssuerURL(scoped.GetIssuer()), Team: teams.TeamID(scoped.GetTeamId())}
+		if templates[scope], err = templateOf(scoped.GetTemplate()); err != nil {
+			return nil, err
+		}
+	}
+	return templates, nil
+}
+
 func templateOf(t *configv1.KeyTemplate) (mapping.Template, error) {
+	window, err := teams.ParseWindow(t.GetBudgetWindow())
+	if err != nil {
+		return mapping.Template{}, err
+	}
 	template := mapping.Template{
 		Models: t.GetModels(), AllowedRoutes: t.GetAllowedRoutes(), Lifetime: t.GetExpiresAfter().AsDuration(),
-		Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit},
+		Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit}, BudgetWindow: window, IdleTimeout: t.GetIdleTimeout().AsDuration(),
 	}
 	if t.MaxBudget != nil {
 		budget, err := resource.ParseAmount(t.GetMaxBudget())
@@ -141,14 +230,16 @@ func templateOf(t *configv1.KeyTemplate) (mapping.Template, error) {
 	return template, nil
 }
 
-func responseOf(c *configv1.Config) authz.ResponseConfig {
+func responseOf(c *configv1.Config, credential string) authz.ResponseConfig {
 	h := c.GetHeaders()
 	return authz.ResponseConfig{
 		Headers: authz.HeaderNames{
 			KeyID: h.GetKeyId(), KeyAlias: h.GetKeyAlias(), TeamID: h.GetTeamId(), UserID: h.GetUserId(),
 			UserEmail: h.GetUserEmail(), OrganizationID: h.GetOrgId(), Source: h.GetSource(), DecisionID: h.GetDecisionId(),
 		},
-		KeepCredential: c.GetUpstreamCredential() == "keep",
+		KeepCredential: credential == "keep",
+		KeyHeader:      c.GetKeyHeader().GetName(),
+		KeyPrefix:      c.GetKeyHeader().GetPrefix(),
 		OutageAsError:  c.GetOutageResponse() == "error",
 		RetryAfter:     retryAfterSeconds,
 	}

@@ -93,6 +93,31 @@ func storeError(err error) error {
 	return err
 }
 
+// seal seals the keys whose text the file has, if the configuration says how.
+func (f *storeFlags) seal(set *resource.Set) error {
+	if f.url != "" {
+		return nil // no configuration is read
+	}
+	settings, err := config.Load(f.config)
+	if err != nil {
+		return usageError{err}
+	}
+	seals, err := openKeyset(settings.GetSealing(), nil)
+	if err != nil || seals == nil {
+		return err
+	}
+	for n := range set.Keys {
+		key := &set.Keys[n]
+		if key.Secret == "" {
+			continue
+		}
+		if key.Sealed, err = seals.seal(key.Secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func newMigrate() *cobra.Command {
 	var flags storeFlags
 	c := &cobra.Command{
@@ -143,6 +168,9 @@ or none of them, and leaves all others alone. Applying a file again changes noth
 				return err
 			}
 			defer opened.Close()
+			if err := flags.seal(set); err != nil {
+				return err
+			}
 			if err := opened.Apply(c.Context(), set); err != nil {
 				return applyError(err, places)
 			}

@@ -48,7 +48,8 @@ func (c *checker) meaning() {
 	c.store()
 	c.issuers()
 	c.mapping()
-	c.policy()
+	c.policies()
+	c.profiles()
 	c.headers()
 }
 

@@ -211,9 +211,13 @@ issuers:
 - {issuer: https://c.example, audiences: [x], claims: {team_id: team}, mapping: {no_match: fallback_team_mapping}}
 mapping: {claim: sub, no_match: reject}
 `)
-	want := []config.Mapping{{Claim: "sub", NoMatch: "reject"}, {Claim: "repo", NoMatch: "reject"}, {Claim: "sub", NoMatch: "fallback_team_mapping"}}
+	want := []config.Mapping{
+		{Claim: "sub", NoMatch: "reject", Mode: "enforce"},
+		{Claim: "repo", NoMatch: "reject", Mode: "enforce"},
+		{Claim: "sub", NoMatch: "fallback_team_mapping", Mode: "enforce"},
+	}
 	for i, issuer := range c.GetIssuers() {
-		if got := config.MappingOf(c, issuer); got != want[i] {
+		if got := config.MappingOf(c, issuer, nil); got != want[i] {
 			t.Errorf("issuer %d: got %v, want %v", i, got, want[i])
 		}
 	}

@@ -33,6 +33,15 @@ func setDefaults(c *configv1.Config) {
 	setHeaderDefaults(section(&c.Headers))
 	fill(&c.OutageResponse, "denied")
 	setLogDefaults(section(&c.Log))
+	fill(&c.Mode, "enforce")
+	fill(&section(&c.Credentials).VirtualKeys, true)
+	fill(&section(&c.KeyHeader).Name, "authorization")
+	fill(&c.KeyHeader.Prefix, "Bearer ")
+	for _, profile := range c.GetProfiles() {
+		if profile.GetPolicy() != nil {
+			setPolicyDefaults(profile.GetPolicy())
+		}
+	}
 }
 
 func setServerDefaults(s *configv1.Server) {
@@ -72,6 +81,13 @@ func setIssuerDefaults(i *configv1.Issuer) {
 	fillTime(&i.JwksMaxAge, 24*time.Hour)
 	section(&i.Claims)
 	section(&i.Mapping)
+	setRuleDefaults(i.GetRules())
+}
+
+func setRuleDefaults(rules []*configv1.Rule) {
+	for _, rule := range rules {
+		fill(&rule.Mode, "enforce")
+	}
 }
 
 func setPolicyDefaults(p *configv1.Policy) {
@@ -79,11 +95,16 @@ func setPolicyDefaults(p *configv1.Policy) {
 	teams := section(&p.Teams)
 	fill(&teams.DefaultTeamId, "")
 	fill(&teams.SelectorHeader, "x-team-id")
+	fill(&teams.ByAlias, false)
+	fill(&teams.RequireMember, false)
+	setRuleDefaults(p.GetRules())
+	setRuleDefaults(teams.GetRules())
 }
 
 func setMappingDefaults(m *configv1.Mapping) {
 	fillTime(&m.CacheTtl, 300*time.Second)
 	fillTime(&m.AbsentTtl, m.GetCacheTtl().AsDuration())
+	fill(&m.NoMatchMode, "enforce")
 	register := section(&m.AutoRegister)
 	fill(&register.MaxKeysPerTeam, 1000)
 	fill(&register.MaxPerMinute, 600)

@@ -2,9 +2,11 @@ package config
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/extauthz/extauthz/internal/config/yamlfile"
 	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/pkg/teams"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
@@ -14,13 +16,18 @@ type Mapping struct {
 	Claim string
 	// NoMatch is reject, auto_register or fallback_team_mapping; empty only if Claim is.
 	NoMatch string
+	// Mode is enforce or shadow.
+	Mode string
 }
 
-// MappingOf returns the mapping of one issuer of the configuration: its own choices, else the common ones.
-func MappingOf(c *configv1.Config, issuer *configv1.Issuer) Mapping {
+// MappingOf returns the mapping of one issuer of the configuration: the profile's choices, else the issuer's own, else
+// the common ones. A nil profile is none.
+func MappingOf(c *configv1.Config, issuer *configv1.Issuer, profile *configv1.Profile) Mapping {
+	override, own, common := profile.GetMapping(), issuer.GetMapping(), c.GetMapping()
 	return Mapping{
-		Claim:   cmp.Or(issuer.GetMapping().GetClaim(), c.GetMapping().GetClaim()),
-		NoMatch: cmp.Or(issuer.GetMapping().GetNoMatch(), c.GetMapping().GetNoMatch()),
+		Claim:   cmp.Or(override.GetClaim(), own.GetClaim(), common.GetClaim()),
+		NoMatch: cmp.Or(override.GetNoMatch(), own.GetNoMatch(), common.GetNoMatch()),
+		Mode:    cmp.Or(override.GetNoMatchMode(), own.GetNoMatchMode(), common.GetNoMatchMode()),
 	}
 }
 
@@ -29,7 +36,7 @@ func (c *checker) mapping() {
 	c.claimPath("mapping.claim", common.Claim)
 	registers, claims := false, common.GetClaim() != ""
 	for i, issuer := range c.config.GetIssuers() {
-		m := MappingOf(c.config, issuer)
+		m := MappingOf(c.config, issuer, nil)
 		c.issuerMapping(yamlfile.Element("issuers", i)+".mapping", issuer.GetMapping(), issuer.GetClaims(), m)
 		registers = registers || (m.Claim != "" && m.NoMatch == "auto_register")
 		claims = claims || m.Claim != ""
@@ -40,10 +47,17 @@ func (c *checker) mapping() {
 	if common.NoMatch != nil && !claims {
 		c.file.Report("mapping.no_match", "is set, but no claim is", "with mapping.claim, or with a claim at an issuer")
 	}
-	if c.file.Has("mapping.auto_register") && !registers {
+	if c.file.Has("mapping.auto_register") && !registers && !profileRegisters(c.config) {
 		c.file.Report("mapping.auto_register", "is set, but no issuer registers", "with no_match: auto_register")
 	}
-	c.template(common.GetAutoRegister().GetTemplate())
+	c.template("mapping.auto_register.template", common.GetAutoRegister().GetTemplate())
+	for i, scoped := range common.GetAutoRegister().GetTemplates() {
+		c.template(yamlfile.Element("mapping.auto_register.templates", i)+".template", scoped.GetTemplate())
+	}
+}
+
+func profileRegisters(c *configv1.Config) bool {
+	return slices.ContainsFunc(c.GetProfiles(), func(p *configv1.Profile) bool { return p.GetMapping().GetNoMatch() == "auto_register" })
 }
 
 func (c *checker) hasTeams(claims *configv1.Claims) bool {
@@ -68,11 +82,14 @@ func (c *checker) missingNoMatch(path string) {
 }
 
 // template checks what the schema's pattern of an amount cannot say: how large it may be.
-func (c *checker) template(template *configv1.KeyTemplate) {
-	if template.MaxBudget == nil {
+func (c *checker) template(path string, template *configv1.KeyTemplate) {
+	if _, err := teams.ParseWindow(template.GetBudgetWindow()); err != nil {
+		c.file.Refuse(path+".budget_window", "is not a window", "")
+	}
+	if template.GetMaxBudget() == "" {
 		return
 	}
 	if _, err := resource.ParseAmount(template.GetMaxBudget()); err != nil {
-		c.file.Refuse("mapping.auto_register.template.max_budget", "is not an amount", resource.AllowedAmount)
+		c.file.Refuse(path+".max_budget", "is not an amount", resource.AllowedAmount)
 	}
 }

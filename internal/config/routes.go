@@ -22,16 +22,16 @@ func (c *checker) validateRoutes(path string, routes []string, known *teams.Rout
 }
 
 // routeGroups checks the operator's groups and returns the routes that know them.
-func (c *checker) routeGroups(own []*configv1.RouteGroup) (*teams.Routes, error) {
+func (c *checker) routeGroups(path string, own []*configv1.RouteGroup) (*teams.Routes, error) {
 	builtin, err := teams.NewRoutes(nil)
 	if err != nil {
 		return nil, err
 	}
 	groups := map[string][]string{}
 	for i, group := range own {
-		path := yamlfile.Element("policy.route_groups", i)
-		c.groupName(path+".name", group, groups, builtin)
-		c.validateRoutes(path+".routes", group.GetRoutes(), builtin)
+		at := yamlfile.Element(path, i)
+		c.groupName(at+".name", group, groups, builtin)
+		c.validateRoutes(at+".routes", group.GetRoutes(), builtin)
 		addGroup(groups, group.GetName(), group.GetRoutes())
 	}
 	return teams.NewRoutes(groups)

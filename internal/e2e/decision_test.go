@@ -110,7 +110,7 @@ func TestDecision(t *testing.T) {
 			{"team's organization blocked", user("plain", "team", "closed"), chat, 403, "org_blocked"},
 			{"team's organization's budget spent", user("plain", "team", "poor"), chat, 429, "budget_exceeded"},
 			{"organization unknown", user("plain", "team", "mini", "org", "nope"), body(`{"model":"gpt-4o-mini"}`), 403, "org_unknown"},
-			{"team of another organization", user("plain", "org", "closed"), chat, 403, "team_not_member"},
+			{"team of another organization", user("plain", "org", "poor"), chat, 403, "team_not_member"},
 			{"user blocked", user("plain", "sub", "mallory"), chat, 403, "user_blocked"},
 			{"user's budget spent", user("plain", "sub", "spender"), chat, 429, "budget_exceeded"},
 			{"second team of a list permits", user("plain", "team", nil, "groups", []string{"hr", "embed", "a"}), chat, 200, "mapping"},
@@ -156,7 +156,7 @@ func TestDecision(t *testing.T) {
 			s := *s
 			s.t = t
 			for token, reason := range map[string]string{
-				"x": "token_malformed", "a.b.c": "token_malformed", "sk-0123456789abcdef": "token_malformed",
+				"x": "token_malformed", "a.b.c": "token_malformed", "sk-0123456789abcdef": "key_unknown",
 				s.issuer.Mint(user("plain"), localissuer.Kid("unknown")): "token_invalid",
 			} {
 				s.expect(s.servers[0].do(call{token: token}), 401, reason)

@@ -47,6 +47,7 @@ func setOfSpec() *resource.Set {
 				ID: hash, Alias: "alice-key", TeamID: "team-a", UserID: "alice", ExpiresAt: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
 			},
 			KeepSpend: true,
+			Secret:    "sk-0123456789abcdef",
 		}},
 		Mappings: []resource.Mapping{{Mapping: mapping.Mapping{Claim: "sub", Value: "alice", Active: true}, KeyAlias: "alice-key"}},
 	}

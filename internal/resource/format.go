@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"time"
@@ -48,7 +49,17 @@ func teamNode(t *Team) *yamlfile.Object {
 	row.Flag("blocked", t.Blocked)
 	addBudget(row, t.Budget, t.KeepSpend)
 	addLimits(row, t.Limits)
+	row.Texts("members", texts(t.Members))
+	row.Flag("keep_members", t.KeepMembers)
 	return row
+}
+
+func texts(ids []teams.UserID) []string {
+	var list []string
+	for _, id := range ids {
+		list = append(list, string(id))
+	}
+	return list
 }
 
 func userNode(u *User) *yamlfile.Object {
@@ -70,9 +81,13 @@ func keyNode(k *Key) *yamlfile.Object {
 	row.Texts("models", k.Models)
 	row.Texts("allowed_routes", k.AllowedRoutes)
 	row.Flag("blocked", k.Blocked)
-	if !k.ExpiresAt.IsZero() {
-		row.Plain("expires_at", k.ExpiresAt.UTC().Format(time.RFC3339Nano))
+	row.Flag("jwt_only", k.JWTOnly)
+	addTime(row, "expires_at", k.ExpiresAt)
+	if k.IdleTimeout > 0 {
+		row.Text("idle_timeout", k.IdleTimeout.String())
 	}
+	addTime(row, "idle_expires_at", k.IdleExpiresAt)
+	row.Text("sealed", base64.StdEncoding.EncodeToString(k.Sealed))
 	addBudget(row, k.Budget, k.KeepSpend)
 	addLimits(row, k.Limits)
 	row.Flag("auto_registered", k.AutoRegistered)
@@ -103,6 +118,15 @@ func addBudget(row *yamlfile.Object, b teams.Budget, keepSpend bool) {
 	}
 	if !keepSpend {
 		row.Plain("spend", FormatAmount(b.Spend))
+	}
+	row.Text("budget_window", b.Window.String())
+	addTime(row, "budget_reset_at", b.ResetAt)
+}
+
+// addTime writes a time in UTC; the zero time is not written.
+func addTime(row *yamlfile.Object, key string, at time.Time) {
+	if !at.IsZero() {
+		row.Plain(key, at.UTC().Format(time.RFC3339Nano))
 	}
 }
 

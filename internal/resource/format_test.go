@@ -120,7 +120,13 @@ func drawTexts(t *rapid.T, label string) []string {
 
 // drawBudget returns a budget and whether the spend is kept, in which case a file does not state it.
 func drawBudget(t *rapid.T) (teams.Budget, bool) {
-	budget := teams.Budget{Max: rapid.Ptr(amounts(), true).Draw(t, "max"), Spend: amounts().Draw(t, "spend")}
+	window, err := teams.ParseWindow(rapid.SampledFrom([]string{"", "30s", "15m", "1h", "7d", "2w", "1mo", "1000mo"}).Draw(t, "window"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	budget := teams.Budget{
+		Max: rapid.Ptr(amounts(), true).Draw(t, "max"), Spend: amounts().Draw(t, "spend"), Window: window, ResetAt: drawTime(t),
+	}
 	keep := rapid.Bool().Draw(t, "keep")
 	if keep {
 		budget.Spend = 0
@@ -151,8 +157,24 @@ func drawTeam(t *rapid.T) resource.Team {
 			Models: drawTexts(t, "models"), AllowedRoutes: drawTexts(t, "routes"), Blocked: rapid.Bool().Draw(t, "blocked"),
 			Budget: budget, Limits: drawLimits(t),
 		},
-		KeepSpend: keep,
+		KeepSpend: keep, Members: drawMembers(t), KeepMembers: rapid.Bool().Draw(t, "keep members"),
 	}
+}
+
+func drawMembers(t *rapid.T) []teams.UserID {
+	var members []teams.UserID
+	for _, id := range rapid.SliceOfNDistinct(text(), 0, 3, rapid.ID[string]).Draw(t, "members") {
+		members = append(members, teams.UserID(id))
+	}
+	return members
+}
+
+func drawSealed(t *rapid.T) []byte {
+	sealed := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "sealed")
+	if len(sealed) == 0 {
+		return nil
+	}
+	return sealed
 }
 
 func drawUser(t *rapid.T) resource.User {
@@ -179,7 +201,9 @@ func drawKey(t *rapid.T) resource.Key {
 			ID: id, Alias: alias, TeamID: teams.TeamID(drawOptional(t, "team")), UserID: teams.UserID(drawOptional(t, "user")),
 			OrganizationID: teams.OrganizationID(drawOptional(t, "organization")), Models: drawTexts(t, "models"), AllowedRoutes: drawTexts(t, "routes"),
 			Blocked: rapid.Bool().Draw(t, "blocked"), AutoRegistered: rapid.Bool().Draw(t, "auto"), ExpiresAt: drawTime(t),
-			Budget: budget, Limits: drawLimits(t),
+			JWTOnly: rapid.Bool().Draw(t, "jwt only"), IdleExpiresAt: drawTime(t), Sealed: drawSealed(t),
+			IdleTimeout: time.Duration(rapid.SampledFrom([]int{0, 60, 3600, 86_400_000}).Draw(t, "idle")) * time.Second,
+			Budget:      budget, Limits: drawLimits(t),
 		},
 		KeepSpend: keep,
 	}

@@ -25,6 +25,9 @@ func FuzzParseResources(f *testing.F) {
 			}
 			return
 		}
+		for n := range set.Keys {
+			set.Keys[n].Secret = "" // is not written
+		}
 		again, err := resource.Format(set)
 		if err != nil {
 			t.Fatal(err)

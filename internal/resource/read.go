@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"encoding/base64"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -59,8 +60,18 @@ func (r *reader) team(path string, m *configv1.TeamResource) Team {
 			Budget:         r.budget(path, m),
 			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
 		},
-		KeepSpend: m.Spend == nil,
+		KeepSpend:   m.Spend == nil,
+		Members:     members(m.GetMembers()),
+		KeepMembers: m.GetKeepMembers(),
 	}
+}
+
+func members(ids []string) []teams.UserID {
+	var list []teams.UserID
+	for _, id := range ids {
+		list = append(list, teams.UserID(id))
+	}
+	return list
 }
 
 func (r *reader) user(path string, m *configv1.UserResource) User {
@@ -90,12 +101,29 @@ func (r *reader) key(path string, m *configv1.KeyResource) Key {
 			AllowedRoutes:  m.GetAllowedRoutes(),
 			Blocked:        m.GetBlocked(),
 			AutoRegistered: m.GetAutoRegistered(),
+			JWTOnly:        m.GetJwtOnly(),
 			ExpiresAt:      r.expiry(path+".expires_at", m.GetExpiresAt()),
+			IdleTimeout:    m.GetIdleTimeout().AsDuration(),
+			IdleExpiresAt:  r.expiry(path+".idle_expires_at", m.GetIdleExpiresAt()),
+			Sealed:         r.sealed(path+".sealed", m.GetSealed()),
 			Budget:         r.budget(path, m),
 			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
 		},
 		KeepSpend: m.Spend == nil,
+		Secret:    keys.Secret(m.GetSecret()),
 	}
+}
+
+// sealed returns nil for a text that is not stated: the row's is kept.
+func (r *reader) sealed(path, text string) []byte {
+	if text == "" {
+		return nil
+	}
+	sealed, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		r.file.Refuse(path, "is not base64", "")
+	}
+	return sealed
 }
 
 // keyID returns the hash that the file states, or that of the secret it states. The secret goes no further.
@@ -151,6 +179,8 @@ func (r *reader) mapping(path string, m *configv1.MappingResource) Mapping {
 type spender interface {
 	GetMaxBudget() string
 	GetSpend() string
+	GetBudgetWindow() string
+	GetBudgetResetAt() *timestamppb.Timestamp
 }
 
 // budget takes an empty text for an amount that is not stated; the schema's rules refuse one that is stated.
@@ -163,6 +193,8 @@ func (r *reader) budget(path string, m spender) teams.Budget {
 	if m.GetSpend() != "" {
 		budget.Spend = r.amount(path+".spend", m.GetSpend())
 	}
+	budget.Window, _ = teams.ParseWindow(m.GetBudgetWindow()) // the schema's rules refuse a bad one
+	budget.ResetAt = r.expiry(path+".budget_reset_at", m.GetBudgetResetAt())
 	return budget
 }
 

@@ -31,6 +31,9 @@ type Organization struct {
 type Team struct {
 	teams.Team
 	KeepSpend bool // as in [Organization]
+	// Members are the users whom the team lists. KeepMembers leaves those of an existing row as they are.
+	Members     []teams.UserID
+	KeepMembers bool
 }
 
 // User declares one user.
@@ -39,10 +42,12 @@ type User struct {
 	KeepSpend bool // as in [Organization]
 }
 
-// Key declares one virtual key by its hash.
+// Key declares one virtual key by its hash. A nil Sealed leaves that of an existing row as it is.
 type Key struct {
 	keys.Key
 	KeepSpend bool // as in [Organization]
+	// Secret is the key's text, if the file has it, for whoever seals it. It is never stored or written.
+	Secret keys.Secret
 }
 
 // Mapping declares one mapping.

@@ -56,6 +56,11 @@ type Store interface {
 	// rows' times. It takes as long as ctx permits.
 	Export(ctx context.Context) (*resource.Set, error)
 
+	// ResetBudgets resets the spend of every row whose budget window has ended at now, moves its reset to
+	// the end of the current window, and returns how many rows it reset. Replicas may do it at once:
+	// each row is reset once.
+	ResetBudgets(ctx context.Context, now time.Time) (int, error)
+
 	// Ready asks the database whether it answers and has the schema that this binary needs: nil,
 	// [ErrSchema], or an error that means it does not answer.
 	Ready(ctx context.Context) error

@@ -9,7 +9,8 @@ import (
 	"github.com/extauthz/extauthz/pkg/authz"
 )
 
-// DecisionLog writes one line a decision: every denial, and a sample of the allows.
+// DecisionLog writes one line a decision: every denial, held back by shadow mode or not, and a sample of the
+// allows.
 type DecisionLog struct {
 	Logger *slog.Logger
 	// AllowSampleRate is the share of allows that are logged, from 0 (none) to 1 (all).
@@ -22,7 +23,7 @@ const maxLogged = 256
 // Decided writes the line of a decision. The fields are an allow-list: the key is named by its alias,
 // the user not at all.
 func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed time.Duration) {
-	if d.Allowed() && !l.sampled() {
+	if d.Allowed() && d.Shadowed == "" && !l.sampled() {
 		return
 	}
 	attributes := []slog.Attr{
@@ -39,6 +40,7 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	}
 	add("source", string(d.Source))
 	add("reason", string(d.Outcome.Reason))
+	add("shadow_reason", string(d.Shadowed))
 	add("issuer", string(d.Identity.Issuer))
 	add("team", string(d.Member.TeamID))
 	add("org", string(d.Member.OrganizationID))

@@ -21,6 +21,7 @@ import (
 type Metrics struct {
 	Registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
+	shadowed  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	store     *prometheus.HistogramVec
 }
@@ -33,6 +34,10 @@ func NewMetrics(version string) *Metrics {
 			Name: "extauthz_decisions_total",
 			Help: "Decisions, by verdict, by the reason of a denial and by the source of an allowed caller's rights.",
 		}, []string{"decision", "reason", "source"}),
+		shadowed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "extauthz_shadowed_denials_total",
+			Help: "Denials that shadow mode held back, by reason.",
+		}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "extauthz_decision_duration_seconds",
 			Help:    "Time from a CheckRequest to its answer.",
@@ -49,7 +54,7 @@ func NewMetrics(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.store, build,
+	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -59,6 +64,9 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	verdict := verdictOf(d)
 	m.decisions.WithLabelValues(verdict, string(d.Outcome.Reason), string(d.Source)).Inc()
 	m.duration.WithLabelValues(verdict).Observe(elapsed.Seconds())
+	if d.Shadowed != "" {
+		m.shadowed.WithLabelValues(string(d.Shadowed)).Inc()
+	}
 }
 
 // Stored counts a call to the store.

@@ -57,6 +57,27 @@ func (s *MeasuredStore) Rebind(ctx context.Context, subject mapping.Subject, old
 	})
 }
 
+// Touch implements [mapping.Store].
+func (s *MeasuredStore) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error {
+	_, err := measured(s.metrics, "touch", func() (struct{}, error) { return struct{}{}, s.store.Touch(ctx, id, idleExpiresAt) })
+	return err
+}
+
+// TeamByAlias implements [teams.Directory].
+func (s *MeasuredStore) TeamByAlias(ctx context.Context, alias string) (*teams.Team, error) {
+	return measured(s.metrics, "team_alias", func() (*teams.Team, error) { return s.store.TeamByAlias(ctx, alias) })
+}
+
+// OrganizationByAlias implements [teams.Directory].
+func (s *MeasuredStore) OrganizationByAlias(ctx context.Context, alias string) (*teams.Organization, error) {
+	return measured(s.metrics, "organization_alias", func() (*teams.Organization, error) { return s.store.OrganizationByAlias(ctx, alias) })
+}
+
+// Member implements [teams.Directory].
+func (s *MeasuredStore) Member(ctx context.Context, team teams.TeamID, user teams.UserID) (bool, error) {
+	return measured(s.metrics, "member", func() (bool, error) { return s.store.Member(ctx, team, user) })
+}
+
 // Team implements [teams.Directory].
 func (s *MeasuredStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
 	return measured(s.metrics, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })

@@ -3,6 +3,8 @@ package authz
 import (
 	"fmt"
 	"strings"
+
+	"github.com/extauthz/extauthz/pkg/keys"
 )
 
 // bearerFrom returns the one credential that the request carries in the named headers.
@@ -28,6 +30,12 @@ func bearerFrom(h headers, names []string) (string, error) {
 		return "", fmt.Errorf("%w: a list in header %s", ErrCredentialsAmbiguous, name)
 	}
 	return bearerToken(name, value)
+}
+
+// isVirtualKey reports whether a credential is a virtual key. One with the two dots of a JWT is not: a
+// key never has them.
+func isVirtualKey(bearer string) bool {
+	return strings.HasPrefix(bearer, keys.SecretPrefix) && strings.Count(bearer, ".") != 2
 }
 
 // bearerToken takes the token out of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme in any case,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -14,8 +15,11 @@ import (
 
 // Sources beside those of package mapping.
 const (
-	SourceAdmin  mapping.Source = "admin"
-	SourcePublic mapping.Source = "public"
+	SourceAdmin      mapping.Source = "admin"
+	SourcePublic     mapping.Source = "public"
+	SourceVirtualKey mapping.Source = "virtual_key"
+	// SourceShadow is a request that only shadow mode allowed.
+	SourceShadow mapping.Source = "shadow"
 )
 
 // Verifier verifies a bearer token. See [token.Verifier].
@@ -29,12 +33,16 @@ type Decision struct {
 	Source mapping.Source
 	// Outcome says why the request was denied; the zero value on an ALLOW.
 	Outcome Outcome
+	// Shadowed is the reason of the first denial that shadow mode held back; empty if there was none.
+	Shadowed Reason
 	// ID ties the answer, its log line and its metadata together.
 	ID string
 	// Identity, Member and Key are as far as the decision got.
 	Identity teams.Identity
 	Member   teams.Membership
 	Key      *keys.Key
+	// Secret is the text of the key, for the upstream; empty unless the upstream is to get one.
+	Secret keys.Secret
 	// Request is the zero value if the request could not be read.
 	Request Request
 	// Err is the failure, for the log only.
@@ -50,8 +58,13 @@ type Authorizer struct {
 	Policy   *teams.Policy
 	Claims   map[token.IssuerURL]teams.ClaimPaths
 	Resolver *mapping.Resolver
-	// CredentialHeaders are the lower-case names of the headers that may carry the token.
+	// CredentialHeaders are the lower-case names of the headers that may carry the credential.
 	CredentialHeaders []string
+	// VirtualKeys accepts a virtual key as the credential.
+	VirtualKeys bool
+	// OpenKey, if not nil, opens a key's sealed text for the upstream, which gets it in place of the
+	// credential: an ALLOW without it is not given.
+	OpenKey func(sealed []byte, id keys.ID) (keys.Secret, error)
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -59,25 +72,42 @@ type Authorizer struct {
 // decide runs the steps of the decision in their order; the first that fails ends it. It fills in
 // the decision as it goes and sets its Source last: whatever ends it early denies.
 func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
-	request := d.Request.Request
-	claims, err := a.authenticate(ctx, d.Request)
-	if a.Policy.Public(request) && (err == nil || errors.Is(err, ErrTokenMissing)) {
+	public := a.Policy.Public(d.Request.Request)
+	bearer, err := bearerFrom(d.Request.headers, a.CredentialHeaders)
+	switch {
+	case public && errors.Is(err, ErrTokenMissing):
+		trace.From(ctx).Add("policy", "a public route, and no credential")
 		d.Source = SourcePublic
 		return nil
+	case err != nil:
+		return err
+	case a.VirtualKeys && isVirtualKey(bearer):
+		return a.decideKey(ctx, keys.Secret(bearer), public, d)
 	}
+	return a.decideToken(ctx, bearer, public, d)
+}
+
+// decideToken decides for a caller with a JWT.
+func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool, d *Decision) error {
+	claims, err := a.Verifier.Verify(ctx, bearer)
 	if err != nil {
 		return err
 	}
-	if d.Identity, err = a.identify(claims); err != nil {
+	trace.From(ctx).Add("token", "verified, of issuer %s, expires %s", claims.Issuer, claims.Expiry.UTC().Format(time.RFC3339))
+	if public {
+		d.Source = SourcePublic
+		return nil
+	}
+	if d.Identity, err = a.identify(ctx, claims); err != nil {
 		return err
 	}
-	if err := a.Policy.Admit(d.Identity, request); err != nil {
+	if err := a.Policy.Admit(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}
 	if a.Policy.Admin(d.Identity) {
 		return a.admin(ctx, d)
 	}
-	if d.Member, err = a.Policy.Place(ctx, d.Identity, request); err != nil {
+	if d.Member, err = a.Policy.Place(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}
 	result, err := a.Resolver.Resolve(ctx, claims, d.Identity, d.Member)
@@ -91,20 +121,50 @@ func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
 	return nil
 }
 
-func (a *Authorizer) authenticate(ctx context.Context, r Request) (token.Claims, error) {
-	bearer, err := bearerFrom(r.headers, a.CredentialHeaders)
+// decideKey decides for a caller whose credential is a virtual key. It meets the checks of the key's own
+// team, user and organization, and the admin routes are closed to it.
+func (a *Authorizer) decideKey(ctx context.Context, secret keys.Secret, public bool, d *Decision) error {
+	key, err := a.Resolver.Direct(ctx, secret.ID())
 	if err != nil {
-		return token.Claims{}, err
+		return err
 	}
-	return a.Verifier.Verify(ctx, bearer)
+	if public {
+		d.Source = SourcePublic
+		return nil
+	}
+	d.Key = key
+	request := d.Request.Request
+	if err := a.Policy.AdmitKey(request); err != nil {
+		return err
+	}
+	if d.Member, err = a.Policy.PlaceDirect(ctx, key.TeamID, key.UserID, key.OrganizationID, request); err != nil {
+		return err
+	}
+	if err := a.checkKey(ctx, key, request); err != nil {
+		return err
+	}
+	if err := a.checkBudgets(ctx, key, d.Member); err != nil {
+		return err
+	}
+	if a.OpenKey != nil {
+		d.Secret = secret
+	}
+	a.Resolver.Used(ctx, key)
+	d.Source = SourceVirtualKey
+	return nil
 }
 
-func (a *Authorizer) identify(claims token.Claims) (teams.Identity, error) {
+func (a *Authorizer) identify(ctx context.Context, claims token.Claims) (teams.Identity, error) {
 	paths, known := a.Claims[claims.Issuer]
 	if !known {
 		return teams.Identity{}, fmt.Errorf("%w: no claim paths", token.ErrIssuerUnknown)
 	}
-	return paths.Identify(claims), nil
+	id := paths.Identify(claims)
+	if record := trace.From(ctx); record.Explaining() {
+		record.Add("identity", "user %q, email %q, team %q, teams %q, organization %q, roles %q, scopes %q",
+			id.UserID, id.Email, id.TeamID, id.TeamIDs, id.OrganizationID, id.Roles, id.Scopes)
+	}
+	return id, nil
 }
 
 // admin ends the decision for a proxy admin, who needs no team and no key: a mapping is never
@@ -114,6 +174,7 @@ func (a *Authorizer) admin(ctx context.Context, d *Decision) error {
 	if _, err := a.Policy.CheckUser(ctx, d.Identity.UserID); err != nil {
 		return err
 	}
+	trace.From(ctx).Add("policy", "a proxy admin on an admin route")
 	d.Source = SourceAdmin
 	return nil
 }
@@ -122,17 +183,14 @@ func (a *Authorizer) admin(ctx context.Context, d *Decision) error {
 // of every team, user and organization that stands behind the caller or the key.
 func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error {
 	if key == nil {
-		return checkBudgets(nil, d.Member)
+		if a.OpenKey != nil {
+			return fmt.Errorf("%w: the caller has no key", errKeySecret)
+		}
+		return a.checkBudgets(ctx, nil, d.Member)
 	}
 	d.Key = key
-	switch {
-	case key.Blocked:
-		return errKeyBlocked
-	case key.Expired(a.Now()):
-		return errKeyExpired
-	}
-	if err := a.Policy.Permit(key.AllowedRoutes, key.Models, d.Request.Request); err != nil {
-		return fmt.Errorf("key: %w", err)
+	if err := a.checkKey(ctx, key, d.Request.Request); err != nil {
+		return err
 	}
 	owner, err := a.Policy.PlaceKey(ctx, key.TeamID, key.UserID, key.OrganizationID, d.Request.Request)
 	if err != nil {
@@ -143,7 +201,43 @@ func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error 
 		return fmt.Errorf("key: %w: the caller's team is of another organization than the key", teams.ErrTeamNotMember)
 	}
 	d.Member = keyMember(caller, owner)
-	return checkBudgets(key, caller, owner)
+	if err := a.checkBudgets(ctx, key, caller, owner); err != nil {
+		return err
+	}
+	if err := a.open(d); err != nil {
+		return err
+	}
+	a.Resolver.Used(ctx, key)
+	return nil
+}
+
+func (a *Authorizer) checkKey(ctx context.Context, key *keys.Key, r teams.Request) error {
+	switch {
+	case key.Blocked:
+		return errKeyBlocked
+	case key.Expired(a.Now()):
+		return errKeyExpired
+	}
+	if err := a.Policy.Permit(key.AllowedRoutes, key.Models, r); err != nil {
+		return fmt.Errorf("key: %w", err)
+	}
+	trace.From(ctx).Add("key", "%q is neither blocked nor expired and permits the route and the model", key.Alias)
+	return nil
+}
+
+// open opens the key's text where the upstream is to get it.
+func (a *Authorizer) open(d *Decision) error {
+	if a.OpenKey == nil {
+		return nil
+	}
+	if d.Key.Sealed == nil {
+		return fmt.Errorf("%w: it is not stored", errKeySecret)
+	}
+	var err error
+	if d.Secret, err = a.OpenKey(d.Key.Sealed, d.Key.ID); err != nil {
+		return fmt.Errorf("%w: %w", errKeySecret, err)
+	}
+	return nil
 }
 
 // keyMember is who a request with a key is made for: the key's team and organization where it has
@@ -163,19 +257,21 @@ func keyMember(caller, owner teams.Membership) teams.Membership {
 	return m
 }
 
-func checkBudgets(key *keys.Key, members ...teams.Membership) error {
-	if key != nil && key.Budget.Exceeded() {
-		return fmt.Errorf("%w: key", ErrBudgetExceeded)
+func (a *Authorizer) checkBudgets(ctx context.Context, key *keys.Key, members ...teams.Membership) error {
+	now := a.Now()
+	if key != nil && key.Budget.Exceeded(now) {
+		return &BudgetError{"key", key.Budget.ResetAt}
 	}
 	for _, m := range members {
 		switch {
-		case m.User != nil && m.User.Budget.Exceeded():
-			return fmt.Errorf("%w: user", ErrBudgetExceeded)
-		case m.Team != nil && m.Team.Budget.Exceeded():
-			return fmt.Errorf("%w: team", ErrBudgetExceeded)
-		case m.Organization != nil && m.Organization.Budget.Exceeded():
-			return fmt.Errorf("%w: organization", ErrBudgetExceeded)
+		case m.User != nil && m.User.Budget.Exceeded(now):
+			return &BudgetError{"user", m.User.Budget.ResetAt}
+		case m.Team != nil && m.Team.Budget.Exceeded(now):
+			return &BudgetError{"team", m.Team.Budget.ResetAt}
+		case m.Organization != nil && m.Organization.Budget.Exceeded(now):
+			return &BudgetError{"organization", m.Organization.Budget.ResetAt}
 		}
 	}
+	trace.From(ctx).Add("key", "no budget is spent")
 	return nil
 }

@@ -25,6 +25,7 @@ func metadata(d *Decision) *structpb.Struct {
 	set("decision", decision)
 	set("reason", string(d.Outcome.Reason))
 	set("decision_id", d.ID)
+	set("shadow_reason", string(d.Shadowed))
 	set("source", string(d.Source))
 	set("model", d.Request.Model.Name)
 	if d.Key != nil {

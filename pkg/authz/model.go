@@ -190,33 +190,35 @@ func (n *modelNames) addQuery(query string) error {
 	return nil
 }
 
-// addBody reads a complete JSON body.
+// addBody reads a complete body: a form where the content type says so, else JSON. Upstreams ignore
+// most other content types.
 func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 	if len(body) == 0 && complete {
 		return
 	}
-	if !complete || !plainJSON(r.headers) {
+	media, boundary, readable := formOf(r.headers)
+	switch {
+	case !complete, !readable, encoded(r.headers):
 		n.unreadable = true
-		return
+	case media == "multipart/form-data":
+		n.addMultipart(body, boundary)
+	case media != "":
+		if n.addQuery(string(body)) != nil {
+			n.ambiguous = true
+		}
+	default:
+		n.addJSON(body)
 	}
-	n.addJSON(body)
 }
 
-// plainJSON reports whether a body may be read as JSON. Upstreams ignore most content types, so only
-// the two that make them read a form, and any content coding, rule it out.
-func plainJSON(h headers) bool {
+// encoded reports whether the body has a content coding, which hides what it says.
+func encoded(h headers) bool {
 	for _, coding := range h["content-encoding"] {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
-			return false
+			return true
 		}
 	}
-	for _, contentType := range h["content-type"] {
-		t := strings.ToLower(contentType)
-		if strings.Contains(t, "multipart/") || strings.Contains(t, "x-www-form-urlencoded") || foreignCharset(t) {
-			return false
-		}
-	}
-	return true
+	return false
 }
 
 // foreignCharset reports whether a content type, in lower case, names a charset in which the body might

@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -26,6 +27,8 @@ var (
 	ErrBudgetExceeded       = errors.New("budget exceeded")
 	errKeyBlocked           = errors.New("key blocked")
 	errKeyExpired           = errors.New("key expired")
+	errKeySecret            = errors.New("the key's text cannot be given to the upstream")
+	errProfile              = errors.New("the route's profile is not configured")
 	errNotBearer            = fmt.Errorf("%w: not a bearer token", token.ErrMalformed)
 	errUnsafeHeader         = fmt.Errorf("%w: a header value of the answer holds a control character", errInternal)
 	errDeadline             = errors.New("the decision took too long")
@@ -65,7 +68,9 @@ var outcomes = []Outcome{
 	{"token_not_yet_valid", 401, typeAuth, "The token is not valid yet.", token.ErrNotYetValid},
 	{"issuer_unknown", 401, typeAuth, "The token's issuer is not accepted.", token.ErrIssuerUnknown},
 	{"audience_mismatch", 401, typeAuth, "The token is for another audience.", token.ErrAudienceMismatch},
+	{"key_unknown", 401, typeAuth, "The virtual key is not known.", mapping.ErrKeyUnknown},
 
+	{"rule_failed", 403, typePermission, "A policy rule does not permit this request.", teams.ErrRuleFailed},
 	{"email_domain", 403, typePermission, "The caller's email domain is not allowed.", teams.ErrEmailDomain},
 	{"role_missing", 403, typePermission, "The caller holds no role that is allowed here.", teams.ErrRoleMissing},
 	{"scope_missing", 403, typePermission, "The token holds no scope that is allowed here.", teams.ErrScopeMissing},
@@ -91,6 +96,8 @@ var outcomes = []Outcome{
 	{"budget_exceeded", 429, typeQuota, "The budget is spent.", ErrBudgetExceeded},
 
 	{"store_required", 500, typeServer, "The service is not configured to register clients.", mapping.ErrStoreRequired},
+	{"key_secret_unavailable", 500, typeServer, "The virtual key cannot be given to the upstream.", errKeySecret},
+	{"profile_unknown", 500, typeServer, "The route names a profile that is not configured.", errProfile},
 	{ReasonInternal, 503, typeServer, "The request could not be decided.", errInternal},
 	{"registration_conflict", 503, typeServer, "The client's registration changed meanwhile. Try again.", mapping.ErrConflict},
 	{"issuer_unavailable", 503, typeServer, "The token's issuer cannot be reached. Try again.", token.ErrIssuerUnavailable},
@@ -112,8 +119,27 @@ func Outcomes() []Outcome { return append([]Outcome(nil), outcomes...) }
 func outcomeOf(err error) Outcome {
 	for _, o := range outcomes[:len(outcomes)-1] {
 		if errors.Is(err, o.cause) {
-			return o
+			return o.spokenBy(err)
 		}
 	}
 	return outcomes[len(outcomes)-1]
 }
+
+// spokenBy takes the message that the operator wrote for a rule.
+func (o Outcome) spokenBy(err error) Outcome {
+	var rule *teams.RuleError
+	if errors.As(err, &rule) && rule.Message != "" {
+		o.Message = rule.Message
+	}
+	return o
+}
+
+// BudgetError is an [ErrBudgetExceeded] that says whose budget it was.
+type BudgetError struct {
+	Of      string    // key, user, team or organization
+	ResetAt time.Time // when the spend starts again at zero; the zero time is never
+}
+
+func (e *BudgetError) Error() string { return ErrBudgetExceeded.Error() + ": " + e.Of }
+
+func (e *BudgetError) Unwrap() error { return ErrBudgetExceeded }

@@ -128,6 +128,9 @@ func TestModel(t *testing.T) {
 	header := func(pairs ...string) func(*http) {
 		return func(h *http) { h.HeaderMap.Headers = append(h.HeaderMap.Headers, rawHeaders(pairs...).Headers...) }
 	}
+	part := func(disposition, value string) string {
+		return "--x\r\ncontent-disposition: form-data; " + disposition + "\r\n\r\n" + value + "\r\n"
+	}
 	form := func(contentType, text string) func(*http) {
 		return func(h *http) {
 			h.HeaderMap = rawHeaders("content-type", contentType, partialBodyHeader, "false")
@@ -164,11 +167,25 @@ func TestModel(t *testing.T) {
 		"partial body":                {func(h *http) { h.HeaderMap = rawHeaders(partialBodyHeader, "true") }, unreadable, nil},
 		"shorter than its size":       {func(h *http) { h.Size = 100 }, unreadable, nil},
 		"two partial headers":         {header(partialBodyHeader, "false"), unreadable, nil},
-		"multipart":                   {header("content-type", "multipart/form-data; boundary=x"), unreadable, nil},
-		"form":                        {header("content-type", "application/x-www-form-urlencoded"), unreadable, nil},
+		"two content types":           {header("content-type", "multipart/form-data; boundary=x"), unreadable, nil},
+		"multipart":                   {form("multipart/form-data; boundary=x", part(`name="file"; filename="a.wav"`, "RIFF")+part(`name="model"`, "whisper-1")+"--x--\r\n"), known("whisper-1"), nil},
+		"multipart, quoted boundary":  {form(`Multipart/Form-Data; boundary="x"`, part(`name=model`, "whisper-1")+"--x--"), known("whisper-1"), nil},
+		"multipart, none":             {form("multipart/form-data; boundary=x", part(`name="file"`, "RIFF")+"--x--\r\n"), unreadable, nil},
+		"multipart, twice":            {form("multipart/form-data; boundary=x", part(`name="model"`, "a")+part(`name="model"`, "a")+"--x--\r\n"), teams.Model{}, ErrModelAmbiguous},
+		"multipart, another case":     {form("multipart/form-data; boundary=x", part(`name="Model"`, "a")+"--x--\r\n"), teams.Model{}, ErrModelAmbiguous},
+		"multipart, extended name":    {form("multipart/form-data; boundary=x", part(`name="a"; name*=utf-8''model`, "a")+part(`name="model"`, "b")+"--x--\r\n"), teams.Model{}, ErrModelAmbiguous},
+		"multipart, cut":              {form("multipart/form-data; boundary=x", part(`name="model"`, "whisper-1")), unreadable, nil},
+		"multipart, no boundary":      {form("multipart/form-data", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, other boundary":   {form("multipart/form-data; boundary=y", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, a file as model":  {form("multipart/form-data; boundary=x", part(`name="model"; filename="m"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, encoded model":    {form("multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"model\"\r\ncontent-transfer-encoding: quoted-printable\r\n\r\n=61\r\n--x--\r\n"), unreadable, nil},
+		"multipart/mixed":             {form("multipart/mixed; boundary=x", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"form":                        {form("application/x-www-form-urlencoded", "model=gpt-4o&x=1"), known("gpt-4o"), nil},
+		"form, twice":                 {form("application/x-www-form-urlencoded", "model=gpt-4o&model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"form, none":                  {form("application/x-www-form-urlencoded", "x=1"), unreadable, nil},
 		"gzip":                        {header("content-encoding", "gzip"), unreadable, nil},
 		"identity":                    {header("content-encoding", "identity"), known("gpt-4o"), nil},
-		"text/plain JSON":             {header("content-type", "text/plain"), known("gpt-4o"), nil},
+		"text/plain JSON":             {form("text/plain", `{"model":"gpt-4o"}`), known("gpt-4o"), nil},
 		"query agrees":                {path("/v1/chat/completions?model=gpt-4o"), known("gpt-4o"), nil},
 		"query disagrees":             {path("/v1/chat/completions?model=o1"), teams.Model{}, ErrModelAmbiguous},
 		"query, escaped name":         {path("/v1/chat/completions?m%6Fdel=o1"), teams.Model{}, ErrModelAmbiguous},

@@ -2,10 +2,13 @@ package authz
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -27,6 +30,8 @@ type ResponseConfig struct {
 	Headers HeaderNames
 	// KeepCredential leaves the credential headers in the upstream request; by default they are removed.
 	KeepCredential bool
+	// KeyHeader and KeyPrefix say how the upstream gets a virtual key's text, in a decision that has one.
+	KeyHeader, KeyPrefix string
 	// OutageAsError answers an outage with CheckResponse.error_response (Envoy 1.37 and later), so that
 	// Envoy's failure mode applies. By default an outage is a denial, which fails closed.
 	OutageAsError bool
@@ -110,6 +115,9 @@ func (r *responder) identity(d *Decision) map[string]string {
 	}
 	set(n.OrganizationID, string(d.Member.OrganizationID))
 	set(n.Source, string(d.Source))
+	if d.Secret != "" {
+		set(r.config.KeyHeader, r.config.KeyPrefix+string(d.Secret))
+	}
 	return values
 }
 
@@ -129,8 +137,8 @@ func (r *responder) removed(set map[string]string, sent headers) []string {
 			removed[name] = true
 		}
 	}
-	if !r.config.KeepCredential {
-		for _, name := range r.credential {
+	for _, name := range r.credential {
+		if _, replaced := set[name]; !replaced && !r.config.KeepCredential {
 			removed[name] = true
 		}
 	}
@@ -162,8 +170,8 @@ func (r *responder) deny(d *Decision) *authv3.CheckResponse {
 	if o.Status == 401 {
 		headers = append(headers, overwrite("www-authenticate", challenge(o)))
 	}
-	if o.Status == 503 {
-		headers = append(headers, overwrite("retry-after", strconv.Itoa(r.config.RetryAfter)))
+	if wait := r.retryAfter(d); wait > 0 {
+		headers = append(headers, overwrite("retry-after", strconv.FormatInt(wait, 10)))
 	}
 	denied := &authv3.DeniedHttpResponse{
 		Status: &typev3.HttpStatus{Code: typev3.StatusCode(o.Status)}, Headers: headers, Body: body(d),
@@ -177,6 +185,19 @@ func (r *responder) deny(d *Decision) *authv3.CheckResponse {
 		out.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: denied}
 	}
 	return out
+}
+
+// retryAfter is how many seconds a client should wait: after an outage the configured time, with a spent
+// budget until its reset, if there is one.
+func (r *responder) retryAfter(d *Decision) int64 {
+	if d.Outcome.Status == 503 {
+		return int64(r.config.RetryAfter)
+	}
+	var budget *BudgetError
+	if !errors.As(d.Err, &budget) || budget.ResetAt.IsZero() {
+		return 0
+	}
+	return max(1, int64(math.Ceil(time.Until(budget.ResetAt).Seconds())))
 }
 
 // challenge is the WWW-Authenticate value of RFC 6750 section 3: no error code for a request that

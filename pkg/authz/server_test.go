@@ -37,7 +37,7 @@ func testNames() HeaderNames {
 	}
 }
 
-func testServer(t *testing.T, verify verifierFunc, policy teams.Config, change ...func(*Config)) *Server {
+func testServer(t *testing.T, verify verifierFunc, policy teams.Config, change ...func(*Profile)) *Server {
 	t.Helper()
 	compiled, err := teams.NewPolicy(policy, nil)
 	if err != nil {
@@ -45,19 +45,21 @@ func testServer(t *testing.T, verify verifierFunc, policy teams.Config, change .
 	}
 	sub, _ := token.ParsePath("sub")
 	email, _ := token.ParsePath("email")
-	config := Config{
+	p := Profile{
 		Authorizer: &Authorizer{
-			Verifier: verify, Policy: compiled, Now: time.Now, CredentialHeaders: []string{"authorization"},
+			Verifier: verify, Policy: compiled, Now: time.Now, CredentialHeaders: []string{"authorization"}, VirtualKeys: true,
 			Claims:   map[token.IssuerURL]teams.ClaimPaths{"https://idp": {UserID: sub, Email: email}},
 			Resolver: mapping.NewResolver(mapping.Config{}, nil),
 		},
 		Response: ResponseConfig{Headers: testNames(), RetryAfter: 2},
-		Timeout:  time.Minute, Observe: func(context.Context, *Decision, time.Duration) {},
 	}
 	for _, f := range change {
-		f(&config)
+		f(&p)
 	}
-	s, err := NewServer(config)
+	s, err := NewServer(Config{
+		Profiles: map[string]Profile{"": p},
+		Timeout:  time.Minute, Observe: func(context.Context, *Decision, time.Duration) {},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +137,7 @@ func TestAllow(t *testing.T) {
 }
 
 func TestKeepCredential(t *testing.T) {
-	s := testServer(t, alice, teams.Config{}, func(c *Config) { c.Response.KeepCredential = true })
+	s := testServer(t, alice, teams.Config{}, func(c *Profile) { c.Response.KeepCredential = true })
 	out := check(t, s, t.Context(), "authorization", "Bearer x")
 	if slices.Contains(out.GetOkResponse().GetHeadersToRemove(), "authorization") {
 		t.Error("the credential is removed")
@@ -211,7 +213,7 @@ func TestDeadlineIsShorterThanEnvoys(t *testing.T) {
 
 func TestOutageAsError(t *testing.T) {
 	s := testServer(t, func(context.Context, string) (token.Claims, error) { return token.Claims{}, token.ErrIssuerUnavailable },
-		teams.Config{}, func(c *Config) { c.Response.OutageAsError = true })
+		teams.Config{}, func(c *Profile) { c.Response.OutageAsError = true })
 	out := check(t, s, t.Context(), "authorization", "Bearer x")
 	if out.GetStatus().GetCode() == 0 || out.GetErrorResponse().GetStatus().GetCode() != 503 {
 		t.Fatalf("not an error response: %v", out)
@@ -222,16 +224,16 @@ func TestOutageAsError(t *testing.T) {
 func TestUnsafeHeaderValueIsNotSent(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "a\r\nx-evil: 1"}}
-	expectDenied(t, s.response.answer(d), 503, "internal_error")
+	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
 	d = &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "\xff"}}
-	expectDenied(t, s.response.answer(d), 503, "internal_error")
+	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
 }
 
 func TestZeroDecisionDenies(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{}
 	d.Outcome = outcomeOf(errInternal)
-	expectDenied(t, s.response.answer(d), 503, "internal_error")
+	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
 	if (&Decision{}).Allowed() || (&Decision{Source: "team", Err: io.EOF}).Allowed() {
 		t.Error("a decision without a source, or with an error, is an ALLOW")
 	}

@@ -35,6 +35,9 @@ func (Secret) String() string { return redacted }
 // GoString returns a placeholder.
 func (Secret) GoString() string { return redacted }
 
+// MarshalText returns a placeholder, for JSON and every other encoding.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
 // LogValue returns a placeholder.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
@@ -81,14 +84,24 @@ type Key struct {
 	Blocked        bool
 	// AutoRegistered marks a key that the no-match policy created; only such keys are ever rebound.
 	AutoRegistered bool
+	// JWTOnly marks a key that works only for callers who are mapped to it, never as a credential itself.
+	JWTOnly bool
 	// ExpiresAt is when the key stops working; the zero time means never.
 	ExpiresAt time.Time
-	Budget    teams.Budget
-	Limits    teams.Limits
+	// IdleTimeout is how long the key works without being used; 0 means for ever. IdleExpiresAt is when it
+	// stops if it is not used before; the zero time means never.
+	IdleTimeout   time.Duration
+	IdleExpiresAt time.Time
+	// Sealed is the key's encrypted text; nil if it is not stored. Only the keyset's holder can open it.
+	Sealed []byte
+	Budget teams.Budget
+	Limits teams.Limits
 }
 
 // Expired reports whether the key has stopped working at now. A key is expired from the very
-// instant of ExpiresAt on.
+// instant of ExpiresAt or IdleExpiresAt on.
 func (k *Key) Expired(now time.Time) bool {
-	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
+	return reached(k.ExpiresAt, now) || reached(k.IdleExpiresAt, now)
 }
+
+func reached(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }

@@ -74,6 +74,17 @@ func (c *Cached) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return key, err
 }
 
+// key is Key, and whether the answer was cached.
+func (c *Cached) key(ctx context.Context, id keys.ID) (*keys.Key, bool, error) {
+	return c.keys.Get(ctx, id)
+}
+
+// Touch implements [Store].
+func (c *Cached) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error {
+	defer c.keys.Invalidate(id)
+	return c.store.Touch(ctx, id, idleExpiresAt)
+}
+
 // Register implements [Store].
 func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, error) {
 	defer c.forget(subject)

@@ -9,6 +9,7 @@ package mapping
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -64,4 +65,8 @@ type Store interface {
 	// mapping is no longer an active, auto-registered one of old, or if old is blocked, expired or not
 	// auto-registered; ErrLimited as in Register.
 	Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*Mapping, error)
+
+	// Touch moves a key's IdleExpiresAt to the given instant, never to an earlier one, unless the key
+	// is blocked or has expired meanwhile. A key that does not exist is no error.
+	Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error
 }

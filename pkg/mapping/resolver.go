@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -42,12 +43,16 @@ var (
 	ErrNoMapping     = errors.New("no mapping")
 	ErrDisabled      = errors.New("mapping disabled")
 	ErrStoreRequired = errors.New("registration needs a store")
+	// ErrKeyUnknown says that a direct virtual key does not exist, or works only for mapped callers.
+	ErrKeyUnknown = errors.New("virtual key unknown")
 )
 
 // Rule maps the callers of one issuer.
 type Rule struct {
 	Claim   token.Path
 	NoMatch NoMatch
+	// Shadow lets a caller whom the no-match policy would deny pass as its team, and records the denial.
+	Shadow bool
 }
 
 // Template is what an auto-registered key gets beside its caller's team, user and organization.
@@ -56,16 +61,30 @@ type Template struct {
 	AllowedRoutes []string
 	MaxBudget     *teams.Micros
 	Limits        teams.Limits
+	// BudgetWindow is how often the key's spend starts again at zero; the zero Window is never.
+	BudgetWindow teams.Window
 	// Lifetime is how long the key works; 0 means for ever.
 	Lifetime time.Duration
+	// IdleTimeout is how long it works without being used; 0 means for ever.
+	IdleTimeout time.Duration
+}
+
+// Scope is whom a template is for. An empty field is anybody.
+type Scope struct {
+	Issuer token.IssuerURL
+	Team   teams.TeamID
 }
 
 // Config configures a [Resolver].
 type Config struct {
 	// Rules are by issuer. The callers of an issuer without a rule are not mapped.
 	Rules map[token.IssuerURL]Rule
-	// Template shapes auto-registered keys.
-	Template Template
+	// Templates shape auto-registered keys: the one for the caller's issuer and team, else for the team,
+	// else for the issuer, else the one of the zero Scope.
+	Templates map[Scope]Template
+	// Seal encrypts the text of a new key, so that the upstream can be given it; nil means that the text
+	// is dropped.
+	Seal func(keys.Secret) ([]byte, error)
 	// MaxKeysPerTeam bounds the auto-registered keys of a team; 0 means no bound.
 	MaxKeysPerTeam int
 	// RegistrationsPerMinute bounds each issuer's registrations and rebinds in this process; 0 means no
@@ -80,6 +99,7 @@ type Resolver struct {
 	config   Config
 	store    *Cached
 	limiters map[token.IssuerURL]*rate.Limiter
+	touches  touches
 }
 
 // NewResolver returns a resolver over a store. A nil store is a definitive "there are no mappings".
@@ -115,24 +135,48 @@ func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, id teams.Id
 	}
 	value, usable := claims.Text(rule.Claim)
 	if !usable {
-		return rule.claimMissing()
+		return rule.claimMissing(ctx)
 	}
 	subject := Subject{Issuer: claims.Issuer, Claim: rule.Claim.String(), Value: value}
 	found, cached, err := r.lookup(ctx, subject, rule.NoMatch)
 	switch {
 	case err == nil:
 		return r.use(ctx, subject, found, cached, caller{id, member}, rule)
-	case !errors.Is(err, teams.ErrNotFound):
-		return Result{}, err
+	case errors.Is(err, teams.ErrNotFound):
+		found, err := r.noMatch(ctx, subject, member, rule)
+		return rule.shadowed(ctx, found, err)
 	}
-	return r.noMatch(ctx, subject, member, rule)
+	return rule.shadowed(ctx, Result{}, err)
 }
 
-func (r Rule) claimMissing() (Result, error) {
+// shadowed lets a caller whom the no-match policy denies pass as its team, in shadow mode.
+func (r Rule) shadowed(ctx context.Context, found Result, err error) (Result, error) {
+	if r.Shadow && isPolicy(err) {
+		return r.shadow(ctx, err)
+	}
+	return found, err
+}
+
+// isPolicy tells a denial by the no-match policy from one that is not its own to forgive.
+func isPolicy(err error) bool {
+	return errors.Is(err, ErrNoMapping) || errors.Is(err, ErrClaimMissing) || errors.Is(err, ErrLimited) || errors.Is(err, ErrStoreRequired)
+}
+
+func (r Rule) shadow(ctx context.Context, err error) (Result, error) {
+	trace.From(ctx).Shadow(err)
+	return Result{Source: SourceFallback}, nil
+}
+
+func (r Rule) claimMissing(ctx context.Context) (Result, error) {
 	if r.NoMatch == Fallback {
+		trace.From(ctx).Add("mapping", "claim %s is missing or unusable: the caller passes as its team", r.Claim)
 		return Result{Source: SourceFallback}, nil
 	}
-	return Result{}, fmt.Errorf("%w: %s", ErrClaimMissing, r.Claim)
+	err := fmt.Errorf("%w: %s", ErrClaimMissing, r.Claim)
+	if r.Shadow {
+		return r.shadow(ctx, err)
+	}
+	return Result{}, err
 }
 
 // lookup asks the cache, then the store. An absence that is about to become a registration is
@@ -142,14 +186,34 @@ func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) 
 		return nil, false, teams.ErrNotFound
 	}
 	m, cached, err = r.store.mapping(ctx, subject)
-	if !cached || policy != AutoRegister || !errors.Is(err, teams.ErrNotFound) {
-		return m, cached, err
+	if cached && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
+		if r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
+			return nil, true, errRate // it could not register: the store need not be asked
+		}
+		r.store.forget(subject)
+		m, cached, err = r.store.mapping(ctx, subject)
 	}
-	if r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
-		return nil, true, errRate // it could not register: the store need not be asked
+	if record := trace.From(ctx); record.Explaining() {
+		record.Add("mapping", "look-up of %s=%q: %s (%s)", subject.Claim, subject.Value, outcomeOf(m, err), from(cached))
 	}
-	r.store.forget(subject)
-	return r.store.mapping(ctx, subject)
+	return m, cached, err
+}
+
+func outcomeOf(m *Mapping, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case m.Issuer == "":
+		return "the mapping for any issuer"
+	}
+	return "the issuer's own mapping"
+}
+
+func from(cached bool) string {
+	if cached {
+		return "cache"
+	}
+	return "store"
 }
 
 func (r *Resolver) noMatch(ctx context.Context, subject Subject, member teams.Membership, rule Rule) (Result, error) {
@@ -167,31 +231,56 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 	if r.store == nil {
 		return Result{}, ErrStoreRequired
 	}
+	key, err := r.newKey(subject.Issuer, member)
+	if err != nil {
+		return Result{}, err
+	}
 	var m *Mapping
-	err := r.limited(subject.Issuer, func() (err error) {
-		m, err = r.store.Register(ctx, subject, r.newKey(member), r.config.MaxKeysPerTeam)
+	err = r.limited(subject.Issuer, func() error {
+		var err error
+		m, err = r.store.Register(ctx, subject, key, r.config.MaxKeysPerTeam)
 		return err
 	})
 	if err != nil {
 		return Result{}, err
 	}
+	trace.From(ctx).Add("mapping", "registered a new key, or found that of a concurrent registration")
 	return r.key(ctx, m, SourceAutoRegister)
 }
 
-// newKey makes the row of a new key. Its text is dropped here: nobody presents an auto-registered key.
-func (r *Resolver) newKey(member teams.Membership) *keys.Key {
-	id := keys.Generate().ID()
-	t := r.config.Template
+// newKey makes the row of a new key. Its text is sealed or dropped here: nobody presents an
+// auto-registered key.
+func (r *Resolver) newKey(issuer token.IssuerURL, member teams.Membership) (*keys.Key, error) {
+	secret, now := keys.Generate(), r.config.Now()
+	id, t := secret.ID(), r.template(issuer, member.TeamID)
 	key := &keys.Key{
 		ID: id, Alias: "auto-" + string(id[:12]),
 		TeamID: member.TeamID, UserID: member.UserID, OrganizationID: member.OrganizationID,
-		Models: t.Models, AllowedRoutes: t.AllowedRoutes, Limits: t.Limits,
-		Budget: teams.Budget{Max: t.MaxBudget}, AutoRegistered: true,
+		Models: t.Models, AllowedRoutes: t.AllowedRoutes, Limits: t.Limits, IdleTimeout: t.IdleTimeout,
+		Budget:         teams.Budget{Max: t.MaxBudget, Window: t.BudgetWindow, ResetAt: t.BudgetWindow.End(now)},
+		AutoRegistered: true, JWTOnly: true,
 	}
 	if t.Lifetime > 0 {
-		key.ExpiresAt = r.config.Now().Add(t.Lifetime)
+		key.ExpiresAt = now.Add(t.Lifetime)
 	}
-	return key
+	if t.IdleTimeout > 0 {
+		key.IdleExpiresAt = now.Add(t.IdleTimeout)
+	}
+	if r.config.Seal == nil {
+		return key, nil
+	}
+	var err error
+	key.Sealed, err = r.config.Seal(secret)
+	return key, err
+}
+
+func (r *Resolver) template(issuer token.IssuerURL, team teams.TeamID) Template {
+	for _, scope := range []Scope{{issuer, team}, {"", team}, {issuer, ""}} {
+		if t, ok := r.config.Templates[scope]; ok {
+			return t
+		}
+	}
+	return r.config.Templates[Scope{}]
 }
 
 // caller is whom a mapping is used for.
@@ -220,9 +309,14 @@ func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, cached 
 }
 
 func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c caller) (Result, error) {
+	key, err := r.newKey(subject.Issuer, c.member)
+	if err != nil {
+		return Result{}, err
+	}
 	var rebound *Mapping
-	err := r.limited(subject.Issuer, func() (err error) {
-		rebound, err = r.store.Rebind(ctx, subject, m.KeyID, r.newKey(c.member), r.config.MaxKeysPerTeam)
+	err = r.limited(subject.Issuer, func() error {
+		var err error
+		rebound, err = r.store.Rebind(ctx, subject, m.KeyID, key, r.config.MaxKeysPerTeam)
 		return err
 	})
 	if errors.Is(err, ErrConflict) {
@@ -261,7 +355,7 @@ func (r *Resolver) limited(issuer token.IssuerURL, write func() error) error {
 // was registered with. Which of its teams it selects does not matter. What an operator mapped stays
 // as it is, and a key that may not be used, or is spent, is not replaced: it denies.
 func (r *Resolver) moved(m *Mapping, key *keys.Key, c caller) bool {
-	if !m.AutoRegistered || !key.AutoRegistered || key.Blocked || key.Expired(r.config.Now()) || key.Budget.Exceeded() {
+	if !m.AutoRegistered || !key.AutoRegistered || key.Blocked || key.Expired(r.config.Now()) || key.Budget.Exceeded(r.config.Now()) {
 		return false
 	}
 	if key.TeamID == c.member.TeamID {
@@ -276,12 +370,32 @@ func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, 
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
-	key, err := r.store.Key(ctx, m.KeyID)
+	key, cached, err := r.store.key(ctx, m.KeyID)
 	if errors.Is(err, teams.ErrNotFound) {
 		return Result{}, fmt.Errorf("%w: its key does not exist", ErrDisabled)
 	}
 	if err != nil {
 		return Result{}, err
 	}
+	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(cached))
 	return Result{Source: source, Key: key}, nil
+}
+
+// Direct returns the key that a caller presents as its credential. A key that works only for mapped
+// callers is as unknown as one that does not exist.
+func (r *Resolver) Direct(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	if r.store == nil {
+		return nil, ErrKeyUnknown
+	}
+	key, cached, err := r.store.key(ctx, id)
+	switch {
+	case errors.Is(err, teams.ErrNotFound):
+		return nil, ErrKeyUnknown
+	case err != nil:
+		return nil, err
+	case key.JWTOnly:
+		return nil, fmt.Errorf("%w: it is for mapped callers only", ErrKeyUnknown)
+	}
+	trace.From(ctx).Add("credential", "virtual key %q (%s)", key.Alias, from(cached))
+	return key, nil
 }

@@ -325,7 +325,7 @@ func TestSelectingAnotherTeamDoesNotRebind(t *testing.T) {
 func TestMovingRenewsNothing(t *testing.T) {
 	f := newFixture(t, mapping.AutoRegister)
 	ceiling := teams.Micros(10)
-	f.config.Template.MaxBudget = &ceiling
+	f.config.Templates = map[mapping.Scope]mapping.Template{{}: {MaxBudget: &ceiling}}
 	r, err := f.as("c", "a")
 	key := *f.want(r, err, mapping.SourceAutoRegister, nil)
 	spend := func(amount teams.Micros) *fixture {
@@ -335,7 +335,7 @@ func TestMovingRenewsNothing(t *testing.T) {
 	}
 	other := spend(10)
 	r, err = other.as("c", "b")
-	if kept := other.want(r, err, mapping.SourceMapping, nil); kept.ID != key.ID || !kept.Budget.Exceeded() {
+	if kept := other.want(r, err, mapping.SourceMapping, nil); kept.ID != key.ID || !kept.Budget.Exceeded(time.Now()) {
 		t.Fatalf("a spent key was replaced: %+v", kept)
 	}
 	other = spend(9)

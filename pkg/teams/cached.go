@@ -19,6 +19,16 @@ type CachedDirectory struct {
 	teams         *cache.Cache[TeamID, *Team]
 	organizations *cache.Cache[OrganizationID, *Organization]
 	users         *cache.Cache[UserID, *User]
+
+	teamsByAlias         *cache.Cache[string, *Team]
+	organizationsByAlias *cache.Cache[string, *Organization]
+	members              *cache.Cache[membership, bool]
+}
+
+// membership is the key of a cached answer about one user of one team.
+type membership struct {
+	team TeamID
+	user UserID
 }
 
 // NewCachedDirectory returns a cached directory. Close releases the caches, not the directory.
@@ -34,7 +44,16 @@ func NewCachedDirectory(d Directory, o CacheOptions) (*CachedDirectory, error) {
 	if c.users, err = newCache(d.User, o); err != nil {
 		return nil, err
 	}
-	return c, nil
+	if c.teamsByAlias, err = newCache(d.TeamByAlias, o); err != nil {
+		return nil, err
+	}
+	if c.organizationsByAlias, err = newCache(d.OrganizationByAlias, o); err != nil {
+		return nil, err
+	}
+	c.members, err = newCache(func(ctx context.Context, m membership) (bool, error) {
+		return d.Member(ctx, m.team, m.user)
+	}, o)
+	return c, err
 }
 
 func newCache[K comparable, V any](load func(context.Context, K) (V, error), o CacheOptions) (*cache.Cache[K, V], error) {
@@ -49,6 +68,9 @@ func (c *CachedDirectory) Close() {
 	c.teams.Close()
 	c.organizations.Close()
 	c.users.Close()
+	c.teamsByAlias.Close()
+	c.organizationsByAlias.Close()
+	c.members.Close()
 }
 
 // Team implements [Directory].
@@ -67,4 +89,22 @@ func (c *CachedDirectory) Organization(ctx context.Context, id OrganizationID) (
 func (c *CachedDirectory) User(ctx context.Context, id UserID) (*User, error) {
 	user, _, err := c.users.Get(ctx, id)
 	return user, err
+}
+
+// TeamByAlias implements [Directory].
+func (c *CachedDirectory) TeamByAlias(ctx context.Context, alias string) (*Team, error) {
+	team, _, err := c.teamsByAlias.Get(ctx, alias)
+	return team, err
+}
+
+// OrganizationByAlias implements [Directory].
+func (c *CachedDirectory) OrganizationByAlias(ctx context.Context, alias string) (*Organization, error) {
+	organization, _, err := c.organizationsByAlias.Get(ctx, alias)
+	return organization, err
+}
+
+// Member implements [Directory].
+func (c *CachedDirectory) Member(ctx context.Context, team TeamID, user UserID) (bool, error) {
+	member, _, err := c.members.Get(ctx, membership{team, user})
+	return member, err
 }

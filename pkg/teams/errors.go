@@ -5,6 +5,8 @@ import "errors"
 // The reasons why policy denies. Errors that the policy returns wrap exactly one of them, or are a
 // [Directory]'s own error: then nothing was decided.
 var (
+	// ErrRuleFailed says that a rule yielded false, or nothing: an evaluation that fails denies.
+	ErrRuleFailed          = errors.New("rule failed")
 	ErrIdentityUnusable    = errors.New("a claim of the identity is unusable")
 	ErrEmailDomain         = errors.New("email domain not allowed")
 	ErrRoleMissing         = errors.New("no configured role held")

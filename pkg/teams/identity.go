@@ -25,6 +25,7 @@ type ClaimPaths struct {
 // Identity is who a verified token says the caller is. Unusable claim values count as missing.
 type Identity struct {
 	Issuer         token.IssuerURL
+	Claims         token.Claims // what the rest was read from; for rules
 	UserID         UserID
 	Email          string
 	TeamID         TeamID   // the caller's one team; wins over TeamIDs
@@ -48,6 +49,7 @@ type Identity struct {
 func (p ClaimPaths) Identify(claims token.Claims) Identity {
 	id := Identity{
 		Issuer:          claims.Issuer,
+		Claims:          claims,
 		Roles:           claims.List(p.Roles),
 		Scopes:          claims.Words(p.Scopes),
 		TeamExpected:    p.TeamID.String() != "" || p.TeamIDs.String() != "",

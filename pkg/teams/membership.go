@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/extauthz/extauthz/internal/trace"
 )
 
 // Membership is the team, organization and user that a request is made for. A nil field means that
@@ -25,7 +27,14 @@ func (p *Policy) Place(ctx context.Context, id Identity, r Request) (Membership,
 	if err != nil {
 		return Membership{}, err
 	}
-	return p.complete(ctx, team, id.UserID, id.OrganizationID)
+	m, err := p.complete(ctx, team, id.UserID, id.OrganizationID)
+	if err != nil {
+		return Membership{}, err
+	}
+	if err := p.requireMember(ctx, m); err != nil {
+		return Membership{}, err
+	}
+	return m, p.checkTeamRules(ctx, id, m, r)
 }
 
 // PlaceKey does for a key's own team, user and organization what Place does for a token's. The
@@ -36,6 +45,45 @@ func (p *Policy) PlaceKey(ctx context.Context, team TeamID, user UserID, org Org
 		return Membership{}, err
 	}
 	return p.complete(ctx, chosen, user, org)
+}
+
+// PlaceDirect is PlaceKey for a key that is itself the credential: the team rules apply too, which for
+// a mapped caller Place has checked.
+func (p *Policy) PlaceDirect(ctx context.Context, team TeamID, user UserID, org OrganizationID, r Request) (Membership, error) {
+	m, err := p.PlaceKey(ctx, team, user, org, r)
+	if err != nil {
+		return Membership{}, err
+	}
+	id := Identity{UserID: m.UserID, TeamID: m.TeamID, OrganizationID: m.OrganizationID}
+	return m, p.checkTeamRules(ctx, id, m, r)
+}
+
+func (p *Policy) checkTeamRules(ctx context.Context, id Identity, m Membership, r Request) error {
+	if len(p.teamRules) == 0 {
+		return nil
+	}
+	variables := ruleVariables(id, r, p.config.Now())
+	variables["team"] = teamVariables(m.Team)
+	return checkAll(ctx, p.teamRules, variables)
+}
+
+// requireMember denies a user whom the team does not list, where the operator asks for that. A caller
+// without a user or without a team cannot be listed.
+func (p *Policy) requireMember(ctx context.Context, m Membership) error {
+	if !p.config.RequireMember || p.directory == nil {
+		return nil
+	}
+	if m.UserID == "" || m.TeamID == "" {
+		return fmt.Errorf("%w: no user or no team", ErrTeamNotMember)
+	}
+	member, err := p.directory.Member(ctx, m.TeamID, m.UserID)
+	if err != nil {
+		return err
+	}
+	if !member {
+		return fmt.Errorf("%w: the team does not list the user", ErrTeamNotMember)
+	}
+	return nil
 }
 
 // CheckUser denies a blocked user. A user without a row, or no user at all, passes.
@@ -55,95 +103,25 @@ func (p *Policy) CheckUser(ctx context.Context, id UserID) (*User, error) {
 	return user, nil
 }
 
-// chosenTeam is a selected team. The zero value means that the caller has none; row is nil where
-// there is no directory.
-type chosenTeam struct {
-	id  TeamID
-	row *Team
-}
-
-func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
-	switch {
-	case r.Team != "" && !id.Lists(r.Team):
-		return chosenTeam{}, ErrTeamNotMember
-	case r.Team != "":
-		return p.usableTeam(ctx, r.Team, r)
-	case id.TeamID != "":
-		return p.usableTeam(ctx, id.TeamID, r)
-	case len(id.TeamIDs) > 0:
-		return p.firstUsableTeam(ctx, id, r)
-	case id.TeamsUnusable:
-		return chosenTeam{}, ErrTeamUnknown
-	case p.config.DefaultTeam != "":
-		return p.usableTeam(ctx, p.config.DefaultTeam, r)
-	case id.TeamExpected:
-		return chosenTeam{}, ErrTeamMissing
-	}
-	return chosenTeam{}, nil // neither a team claim nor a default is configured: no teams here
-}
-
-// firstUsableTeam passes over the teams that cannot be used, in token order. Groups that are no
-// team of ours are common in tokens, so if none is known the default team applies; but once one is
-// known and refused, the default would be a way around that refusal.
-func (p *Policy) firstUsableTeam(ctx context.Context, caller Identity, r Request) (chosenTeam, error) {
-	var refused error
-	for _, id := range caller.TeamIDs {
-		team, err := p.usableTeam(ctx, id, r)
-		switch {
-		case err == nil:
-			return team, nil
-		case errors.Is(err, ErrTeamUnknown):
-		case !isTeamRefusal(err):
-			return chosenTeam{}, err
-		case refused == nil:
-			refused = err
-		}
-	}
-	switch {
-	case refused != nil:
-		return chosenTeam{}, refused
-	case p.config.DefaultTeam != "" && !caller.TeamsUnusable:
-		return p.usableTeam(ctx, p.config.DefaultTeam, r)
-	}
-	return chosenTeam{}, ErrTeamUnknown
-}
-
-func isTeamRefusal(err error) bool {
-	return errors.Is(err, ErrTeamBlocked) || errors.Is(err, ErrRouteForbidden) || isModelError(err)
-}
-
-func (p *Policy) usableTeam(ctx context.Context, id TeamID, r Request) (chosenTeam, error) {
-	if id == "" || p.directory == nil {
-		return chosenTeam{id: id}, nil
-	}
-	team, err := p.directory.Team(ctx, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return chosenTeam{}, ErrTeamUnknown
-	case err != nil:
-		return chosenTeam{}, err
-	case team.Blocked:
-		return chosenTeam{}, ErrTeamBlocked
-	}
-	if err := p.Permit(team.AllowedRoutes, team.Models, r); err != nil {
-		return chosenTeam{}, fmt.Errorf("team: %w", err)
-	}
-	return chosenTeam{id: id, row: team}, nil
-}
-
 // complete adds the organization and the user. A team of one organization in a token of another is
 // refused: it would let one tenant spend for the other.
 func (p *Policy) complete(ctx context.Context, team chosenTeam, user UserID, org OrganizationID) (Membership, error) {
-	if team.row != nil && team.row.OrganizationID != "" {
-		if org != "" && org != team.row.OrganizationID {
+	organization, err := p.organization(ctx, org)
+	if err != nil {
+		return Membership{}, err
+	}
+	if team.row != nil && team.row.OrganizationID != "" && (org == "" || organization.ID != team.row.OrganizationID) {
+		if org != "" {
 			return Membership{}, fmt.Errorf("%w: the team is of another organization", ErrTeamNotMember)
 		}
 		org = team.row.OrganizationID
+		if organization, err = p.organization(ctx, org); err != nil {
+			return Membership{}, err
+		}
 	}
-	m := Membership{TeamID: team.id, Team: team.row, UserID: user, OrganizationID: org}
-	var err error
-	if m.Organization, err = p.organization(ctx, org); err != nil {
-		return Membership{}, err
+	m := Membership{TeamID: team.id, Team: team.row, UserID: user, OrganizationID: org, Organization: organization}
+	if organization != nil {
+		m.OrganizationID = organization.ID // the token may have named its alias
 	}
 	if m.User, err = p.CheckUser(ctx, user); err != nil {
 		return Membership{}, err
@@ -156,6 +134,9 @@ func (p *Policy) organization(ctx context.Context, id OrganizationID) (*Organiza
 		return nil, nil
 	}
 	org, err := p.directory.Organization(ctx, id)
+	if p.config.ByAlias && errors.Is(err, ErrNotFound) {
+		org, err = p.directory.OrganizationByAlias(ctx, string(id))
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, ErrOrganizationUnknown
@@ -164,5 +145,6 @@ func (p *Policy) organization(ctx context.Context, id OrganizationID) (*Organiza
 	case org.Blocked:
 		return nil, ErrOrganizationBlocked
 	}
+	trace.From(ctx).Add("team", "organization %q is not blocked", org.ID)
 	return org, nil
 }

@@ -21,6 +21,17 @@ type Model struct {
 	Name  string
 }
 
+// String is the model as an explanation shows it.
+func (m Model) String() string {
+	switch m.State {
+	case ModelAbsent:
+		return "none on this route"
+	case ModelKnown:
+		return m.Name
+	}
+	return "unreadable"
+}
+
 // allowModel returns nil if the patterns permit the model. An empty list restricts nothing.
 func allowModel(patterns []string, model Model) error {
 	switch {

@@ -1,9 +1,15 @@
 package teams
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
+
+	"github.com/extauthz/extauthz/internal/trace"
+	"github.com/extauthz/extauthz/pkg/token"
 )
 
 // Config is the policy that the operator declared. The zero value admits every verified caller and
@@ -17,6 +23,13 @@ type Config struct {
 	// AdminRoutes are closed to everyone else unless a role or scope names them. Empty means
 	// management_routes.
 	AdminRoutes []string
+	// Rules are conditions on every request with a token, admins' included; IssuerRules only on those
+	// with a token of that issuer.
+	Rules       []Rule
+	IssuerRules map[token.IssuerURL][]Rule
+	// TeamRules are conditions that see the team: on every request that has passed the others, and on
+	// that of a direct virtual key.
+	TeamRules []Rule
 	// EmailDomains, if any, must hold the domain of the caller's email.
 	EmailDomains []string
 	// Roles and Scopes: where a list is not empty, at least one entry that the caller holds must
@@ -25,8 +38,14 @@ type Config struct {
 	Scopes []Grant
 	// DefaultTeam is for callers whose token names no team. Empty: they have none.
 	DefaultTeam TeamID
+	// ByAlias lets tokens and clients name a team or organization by its alias, if it has no such id.
+	ByAlias bool
+	// RequireMember denies users whom their team does not list.
+	RequireMember bool
 	// RouteGroups are the operator's own groups, by name.
 	RouteGroups map[string][]string
+	// Now is the clock that rules see; nil means time.Now.
+	Now func() time.Time
 }
 
 // Grant permits routes and models to the holders of a role or scope. An empty list restricts nothing.
@@ -52,6 +71,9 @@ type Policy struct {
 	routes    *Routes
 	domains   map[string]bool
 	directory Directory
+	rules     map[token.IssuerURL][]compiledRule // the common ones and the issuer's own
+	common    []compiledRule                     // of an issuer without its own
+	teamRules []compiledRule
 }
 
 // NewPolicy compiles the policy; the error names the entry at fault. A nil directory knows no rows
@@ -68,7 +90,40 @@ func NewPolicy(config Config, directory Directory) (*Policy, error) {
 	for _, domain := range config.EmailDomains {
 		p.domains[strings.ToLower(domain)] = true
 	}
-	return p, p.check()
+	if p.config.Now == nil {
+		p.config.Now = time.Now
+	}
+	if err := p.compileRules(); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Policy) compileRules() error {
+	scope, err := newRuleScope(false)
+	if err != nil {
+		return err
+	}
+	teamScope, err := newRuleScope(true)
+	if err != nil {
+		return err
+	}
+	if p.common, err = scope.compileAll(p.config.Rules); err != nil {
+		return err
+	}
+	p.rules = make(map[token.IssuerURL][]compiledRule)
+	for issuer, own := range p.config.IssuerRules {
+		compiled, err := scope.compileAll(own)
+		if err != nil {
+			return err
+		}
+		p.rules[issuer] = append(slices.Clone(p.common), compiled...)
+	}
+	p.teamRules, err = teamScope.compileAll(p.config.TeamRules)
+	return err
 }
 
 func (p *Policy) check() error {
@@ -95,9 +150,12 @@ func (p *Policy) Admin(id Identity) bool {
 }
 
 // Admit decides whether the caller may make the request at all, whatever its team and key.
-func (p *Policy) Admit(id Identity, r Request) error {
+func (p *Policy) Admit(ctx context.Context, id Identity, r Request) error {
 	if id.Unusable != "" {
 		return fmt.Errorf("%w: %s", ErrIdentityUnusable, id.Unusable)
+	}
+	if err := p.admitRules(ctx, id, r); err != nil {
+		return err
 	}
 	if err := p.admitEmail(id); err != nil {
 		return err
@@ -108,13 +166,24 @@ func (p *Policy) Admit(id Identity, r Request) error {
 		}
 		return nil
 	}
-	if err := p.admitGrants(p.config.Roles, id.Roles, r, ErrRoleMissing); err != nil {
+	if err := p.admitGrants(ctx, "role", p.config.Roles, id.Roles, r, ErrRoleMissing); err != nil {
 		return err
 	}
-	if err := p.admitGrants(p.config.Scopes, id.Scopes, r, ErrScopeMissing); err != nil {
+	if err := p.admitGrants(ctx, "scope", p.config.Scopes, id.Scopes, r, ErrScopeMissing); err != nil {
 		return err
 	}
 	return p.admitAdminRoute(id, r)
+}
+
+func (p *Policy) admitRules(ctx context.Context, id Identity, r Request) error {
+	rules, own := p.rules[id.Issuer]
+	if !own {
+		rules = p.common
+	}
+	if len(rules) == 0 {
+		return nil
+	}
+	return checkAll(ctx, rules, ruleVariables(id, r, p.config.Now()))
 }
 
 func (p *Policy) admitEmail(id Identity) error {
@@ -131,7 +200,7 @@ func (p *Policy) admitEmail(id Identity) error {
 
 // admitGrants returns nil if no grants are configured or one that is held permits the request. The
 // error is that of the held grant that came furthest.
-func (p *Policy) admitGrants(grants []Grant, held []string, r Request, missing error) error {
+func (p *Policy) admitGrants(ctx context.Context, kind string, grants []Grant, held []string, r Request, missing error) error {
 	if len(grants) == 0 {
 		return nil
 	}
@@ -142,8 +211,10 @@ func (p *Policy) admitGrants(grants []Grant, held []string, r Request, missing e
 		}
 		err := p.Permit(grant.Routes, grant.Models, r)
 		if err == nil {
+			trace.From(ctx).Add("policy", "%s %q permits the route and the model", kind, grant.Name)
 			return nil
 		}
+		trace.From(ctx).Add("policy", "%s %q does not permit it: %v", kind, grant.Name, err)
 		if !isModelError(denied) {
 			denied = err
 		}
@@ -154,6 +225,10 @@ func (p *Policy) admitGrants(grants []Grant, held []string, r Request, missing e
 func isModelError(err error) bool {
 	return errors.Is(err, ErrModelForbidden) || errors.Is(err, ErrModelRequired)
 }
+
+// AdmitKey decides what Admit decides for a caller with a direct virtual key, who holds no role and no
+// scope: the admin routes are closed.
+func (p *Policy) AdmitKey(r Request) error { return p.admitAdminRoute(Identity{}, r) }
 
 // admitAdminRoute closes the admin routes to all whom no role or scope grants them by name; a grant
 // without routes restricts nothing and so names none.

@@ -30,15 +30,6 @@ var ErrNotFound = errors.New("not found")
 // integers from the resource file to the database so that sums are exact.
 type Micros int64
 
-// Budget is a ceiling on spend. A nil Max is unlimited; a Max of 0 permits nothing.
-type Budget struct {
-	Max   *Micros
-	Spend Micros
-}
-
-// Exceeded reports whether nothing is left to spend: spend ≥ max.
-func (b Budget) Exceeded() bool { return b.Max != nil && b.Spend >= *b.Max }
-
 // Limits are the rate limits that Envoy enforces from our dynamic metadata, per minute.
 // nil means no limit; 0 is a real limit of zero.
 type Limits struct {
@@ -81,4 +72,12 @@ type Directory interface {
 	Team(ctx context.Context, id TeamID) (*Team, error)
 	Organization(ctx context.Context, id OrganizationID) (*Organization, error)
 	User(ctx context.Context, id UserID) (*User, error)
+
+	// TeamByAlias returns the one team with the alias. An alias that several teams have names none:
+	// ErrNotFound.
+	TeamByAlias(ctx context.Context, alias string) (*Team, error)
+	// OrganizationByAlias does the same for organizations.
+	OrganizationByAlias(ctx context.Context, alias string) (*Organization, error)
+	// Member reports whether the team lists the user; false for a team that does not exist.
+	Member(ctx context.Context, team TeamID, user UserID) (bool, error)
 }

@@ -13,7 +13,7 @@ import (
 
 const (
 	allOrganizations = `SELECT ` + organizationColumns + ` FROM organizations ORDER BY id`
-	allTeams         = `SELECT ` + teamColumns + ` FROM teams ORDER BY id`
+	allTeams         = `SELECT ` + teamColumns + `, ARRAY(SELECT user_id FROM team_members WHERE team_id = teams.id ORDER BY user_id) FROM teams ORDER BY id`
 	allUsers         = `SELECT ` + userColumns + ` FROM users ORDER BY id`
 	allKeys          = `SELECT ` + keyColumns + ` FROM virtual_keys ORDER BY id`
 	allMappings      = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings ORDER BY issuer, claim, value`
@@ -36,8 +36,7 @@ func export(ctx context.Context, tx pgx.Tx, set *resource.Set) (err error) {
 	if err != nil {
 		return err
 	}
-	set.Teams, err = all(ctx, tx, allTeams, scanTeam,
-		func(t *teams.Team) resource.Team { return resource.Team{Team: *t} })
+	set.Teams, err = all(ctx, tx, allTeams, scanDeclaredTeam, func(t *resource.Team) resource.Team { return *t })
 	if err != nil {
 		return err
 	}
@@ -74,4 +73,28 @@ func all[Row, Resource any](
 		return nil, err // the one form of an empty section
 	}
 	return list, err
+}
+
+// scanDeclaredTeam scans a team and its members.
+func scanDeclaredTeam(row scanner) (*resource.Team, error) {
+	var members []string
+	team, err := scanTeam(withMore{row, &members})
+	if err != nil {
+		return nil, err
+	}
+	declared := &resource.Team{Team: *team}
+	for _, member := range members {
+		declared.Members = append(declared.Members, teams.UserID(member))
+	}
+	return declared, nil
+}
+
+// withMore is a row with one more column than its scan function knows.
+type withMore struct {
+	scanner
+	last any
+}
+
+func (w withMore) Scan(destinations ...any) error {
+	return w.scanner.Scan(append(destinations, w.last)...)
 }

@@ -21,6 +21,12 @@ const (
 	selectTeam         = `SELECT ` + teamColumns + ` FROM teams WHERE id = $1`
 	selectOrganization = `SELECT ` + organizationColumns + ` FROM organizations WHERE id = $1`
 	selectUser         = `SELECT ` + userColumns + ` FROM users WHERE id = $1`
+	// An alias that two rows have names none of them.
+	selectTeamByAlias = `SELECT ` + teamColumns + ` FROM teams WHERE alias = $1 AND alias <> ''
+		AND (SELECT count(*) FROM (SELECT 1 FROM teams WHERE alias = $1 LIMIT 2) AS two) = 1`
+	selectOrganizationByAlias = `SELECT ` + organizationColumns + ` FROM organizations WHERE alias = $1 AND alias <> ''
+		AND (SELECT count(*) FROM (SELECT 1 FROM organizations WHERE alias = $1 LIMIT 2) AS two) = 1`
+	selectMember = `SELECT EXISTS (SELECT 1 FROM team_members WHERE team_id = $1 AND user_id = $2)`
 )
 
 // Mapping is documented on [mapping.Store].
@@ -61,6 +67,34 @@ func (s *Store) User(ctx context.Context, id teams.UserID) (*teams.User, error) 
 		return nil, teams.ErrNotFound
 	}
 	return read(ctx, s, "read user", scanUser, selectUser, id)
+}
+
+// TeamByAlias is documented on [teams.Directory].
+func (s *Store) TeamByAlias(ctx context.Context, alias string) (*teams.Team, error) {
+	if !rows.Storable(alias) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read team by alias", scanTeam, selectTeamByAlias, alias)
+}
+
+// OrganizationByAlias is documented on [teams.Directory].
+func (s *Store) OrganizationByAlias(ctx context.Context, alias string) (*teams.Organization, error) {
+	if !rows.Storable(alias) {
+		return nil, teams.ErrNotFound
+	}
+	return read(ctx, s, "read organization by alias", scanOrganization, selectOrganizationByAlias, alias)
+}
+
+// Member is documented on [teams.Directory].
+func (s *Store) Member(ctx context.Context, team teams.TeamID, user teams.UserID) (bool, error) {
+	if !rows.Storable(team) || !rows.Storable(user) {
+		return false, nil
+	}
+	member, err := read(ctx, s, "read member", scanFlag, selectMember, team, user)
+	if err != nil {
+		return false, err
+	}
+	return *member, nil
 }
 
 // read returns one row or [teams.ErrNotFound], within the store's timeout.

@@ -24,12 +24,15 @@ const (
 	countKeys = `SELECT count(*) FROM (SELECT 1 FROM virtual_keys
 		WHERE COALESCE(team_id, '') = $1 AND auto_registered AND NOT blocked LIMIT $2) AS registered`
 	insertKey = `INSERT INTO virtual_keys (id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
-			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit)
-		VALUES ($1, $2, NULLIF($3, ''), $4, NULLIF($5, ''), $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
+			jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at)
+		VALUES ($1, $2, NULLIF($3, ''), $4, NULLIF($5, ''), $6, $7, $8, $9, $10, $11, $12, $13, $14,
+			$15, $16, $17, $18, $19, $20)`
 	insertMapping = `INSERT INTO jwt_key_mappings (issuer, claim, value, key_id, active, auto_registered)
 		VALUES ($1, $2, $3, $4, true, true) ON CONFLICT (issuer, claim, value) DO NOTHING`
 	// lockKey does not keep others from referring to the key, only from changing it.
 	lockKey = `SELECT auto_registered AND NOT blocked AND (expires_at IS NULL OR expires_at > clock_timestamp())
+			AND (idle_expires_at IS NULL OR idle_expires_at > clock_timestamp())
 		FROM virtual_keys WHERE id = $1 FOR NO KEY UPDATE`
 	pointMapping = `UPDATE jwt_key_mappings SET key_id = $5, updated_at = now()
 		WHERE issuer = $1 AND claim = $2 AND value = $3 AND key_id = $4 AND active AND auto_registered`
@@ -173,7 +176,9 @@ func lockRebindable(ctx context.Context, tx pgx.Tx, id keys.ID) error {
 func createKey(ctx context.Context, tx pgx.Tx, k *keys.Key) error {
 	err := changeOne(ctx, tx, insertKey, k.ID, k.Alias, k.TeamID, k.UserID, k.OrganizationID, array(k.Models),
 		array(k.AllowedRoutes), k.Blocked, k.AutoRegistered, timestamp(k.ExpiresAt),
-		k.Budget.Max, k.Budget.Spend, k.Limits.RPM, k.Limits.TPM)
+		k.Budget.Max, k.Budget.Spend, k.Limits.RPM, k.Limits.TPM,
+		k.JWTOnly, k.IdleTimeout.Microseconds(), timestamp(k.IdleExpiresAt), k.Sealed,
+		k.Budget.Window.String(), timestamp(k.Budget.ResetAt))
 	if hasCode(err, uniqueViolation) {
 		return fmt.Errorf("postgres: create key: id or alias is taken: %w", mapping.ErrConflict)
 	}

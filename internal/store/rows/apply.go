@@ -2,6 +2,7 @@ package rows
 
 import (
 	"context"
+	"time"
 
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -31,6 +32,8 @@ type Tx interface {
 	// The Put methods create or update one row, and leave a row alone that is already as declared.
 	PutOrganization(ctx context.Context, o *resource.Organization) error
 	PutTeam(ctx context.Context, t *resource.Team) error
+	// PutMembers makes a team's members those of the list.
+	PutMembers(ctx context.Context, team teams.TeamID, members []string) error
 	PutUser(ctx context.Context, u *resource.User) error
 	PutKey(ctx context.Context, k *resource.Key) error
 	PutMapping(ctx context.Context, m *resource.Mapping) error
@@ -48,6 +51,14 @@ func Apply(ctx context.Context, tx Tx, set *resource.Set) error {
 		}
 	}
 	return nil
+}
+
+// IdleEnd is when a declared key expires if it is not used: never, without an idle timeout.
+func IdleEnd(k *keys.Key, now time.Time) time.Time {
+	if k.IdleTimeout == 0 {
+		return time.Time{}
+	}
+	return now.Add(k.IdleTimeout)
 }
 
 // Spend is the spend to insert for a declared budget.
@@ -68,7 +79,14 @@ func (a applier) teams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return put(ctx, teamsSection, a.set.Teams, a.tx.PutTeam)
+	return put(ctx, teamsSection, a.set.Teams, a.putTeam)
+}
+
+func (a applier) putTeam(ctx context.Context, t *resource.Team) error {
+	if err := a.tx.PutTeam(ctx, t); err != nil || t.KeepMembers {
+		return err
+	}
+	return a.tx.PutMembers(ctx, t.ID, column(t.Members, func(id *teams.UserID) string { return string(*id) }))
 }
 
 func (a applier) users(ctx context.Context) error {

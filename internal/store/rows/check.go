@@ -46,7 +46,8 @@ func CheckKey(k *keys.Key) error {
 		text("team_id", string(k.TeamID), MaxText), text("user_id", string(k.UserID), MaxText),
 		text("organization_id", string(k.OrganizationID), MaxText),
 		list("models", k.Models), list("allowed_routes", k.AllowedRoutes),
-		expiry(k.ExpiresAt), budget(k.Budget), limits(k.Limits),
+		moment("expires_at", k.ExpiresAt), moment("idle_expires_at", k.IdleExpiresAt), idle(k.IdleTimeout), sealed(k.Sealed),
+		budget(k.Budget), limits(k.Limits),
 	)
 }
 
@@ -60,6 +61,7 @@ func checkTeam(t *resource.Team) error {
 		text("organization_id", string(t.OrganizationID), MaxText),
 		list("models", t.Models), list("allowed_routes", t.AllowedRoutes),
 		budget(stated(t.Budget, t.KeepSpend)), limits(t.Limits),
+		list("members", column(t.Members, func(id *teams.UserID) string { return string(*id) })),
 	)
 }
 
@@ -126,9 +128,29 @@ func list(field string, elements []string) error {
 	return nil
 }
 
-func expiry(at time.Time) error {
+// MaxSealed bounds a sealed key, in bytes: one of the longest text takes about 1,100.
+const MaxSealed = 3072
+
+func sealed(text []byte) error {
+	if text != nil && (len(text) == 0 || len(text) > MaxSealed) {
+		return &Invalid{"sealed", fmt.Sprintf("must be 1 to %d bytes long", MaxSealed)}
+	}
+	return nil
+}
+
+// maxIdle is a hundred years: no date that it leads to is outside what a store keeps.
+const maxIdle = 100 * 365 * 24 * time.Hour
+
+func idle(timeout time.Duration) error {
+	if timeout < 0 || timeout > maxIdle || timeout%time.Microsecond != 0 {
+		return &Invalid{"idle_timeout", "must be 0 to 100 years, in whole microseconds"}
+	}
+	return nil
+}
+
+func moment(field string, at time.Time) error {
 	if year := at.UTC().Year(); !at.IsZero() && (year < firstYear || year > lastYear) {
-		return &Invalid{"expires_at", fmt.Sprintf("must lie in the years %d to %d", firstYear, lastYear)}
+		return &Invalid{field, fmt.Sprintf("must lie in the years %d to %d", firstYear, lastYear)}
 	}
 	return nil
 }
@@ -140,7 +162,7 @@ func budget(b teams.Budget) error {
 	if b.Spend < 0 {
 		return &Invalid{"spend", "must not be negative"}
 	}
-	return nil
+	return moment("budget_reset_at", b.ResetAt)
 }
 
 func limits(l teams.Limits) error {

@@ -12,7 +12,7 @@ import (
 
 const (
 	allOrganizations = `SELECT ` + organizationColumns + ` FROM organizations ORDER BY id`
-	allTeams         = `SELECT ` + teamColumns + ` FROM teams ORDER BY id`
+	allTeams         = `SELECT ` + teamColumns + `, (SELECT json_group_array(user_id) FROM (SELECT user_id FROM team_members WHERE team_id = teams.id ORDER BY user_id)) FROM teams ORDER BY id`
 	allUsers         = `SELECT ` + userColumns + ` FROM users ORDER BY id`
 	allKeys          = `SELECT ` + keyColumns + ` FROM virtual_keys ORDER BY id`
 	allMappings      = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings ORDER BY issuer, claim, value`
@@ -34,8 +34,7 @@ func export(ctx context.Context, tx *sql.Tx, set *resource.Set) (err error) {
 	if err != nil {
 		return err
 	}
-	set.Teams, err = all(ctx, tx, allTeams, scanTeam,
-		func(t *teams.Team) resource.Team { return resource.Team{Team: *t} })
+	set.Teams, err = all(ctx, tx, allTeams, scanDeclaredTeam, func(t *resource.Team) resource.Team { return *t })
 	if err != nil {
 		return err
 	}
@@ -71,4 +70,28 @@ func all[Row, Resource any](
 		list = append(list, declare(row))
 	}
 	return list, result.Err()
+}
+
+// scanDeclaredTeam scans a team and its members.
+func scanDeclaredTeam(row scanner) (*resource.Team, error) {
+	var members []string
+	team, err := scanTeam(withMore{row, list{&members}})
+	if err != nil {
+		return nil, err
+	}
+	declared := &resource.Team{Team: *team}
+	for _, member := range members {
+		declared.Members = append(declared.Members, teams.UserID(member))
+	}
+	return declared, nil
+}
+
+// withMore is a row with one more column than its scan function knows.
+type withMore struct {
+	scanner
+	last any
+}
+
+func (w withMore) Scan(destinations ...any) error {
+	return w.scanner.Scan(append(destinations, w.last)...)
 }

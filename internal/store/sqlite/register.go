@@ -20,11 +20,14 @@ const (
 	countKeys = `SELECT count(*) FROM (SELECT 1 FROM virtual_keys
 		WHERE COALESCE(team_id, '') = ?1 AND auto_registered AND NOT blocked LIMIT ?2) AS registered`
 	insertKey = `INSERT INTO virtual_keys (id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
-			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit)
-		VALUES (?1, ?2, NULLIF(?3, ''), ?4, NULLIF(?5, ''), ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`
+			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
+			jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at)
+		VALUES (?1, ?2, NULLIF(?3, ''), ?4, NULLIF(?5, ''), ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+			?15, ?16, ?17, ?18, ?19, ?20)`
 	insertMapping = `INSERT INTO jwt_key_mappings (issuer, claim, value, key_id, active, auto_registered)
 		VALUES (?1, ?2, ?3, ?4, true, true) ON CONFLICT (issuer, claim, value) DO NOTHING`
 	selectRebindable = `SELECT auto_registered AND NOT blocked AND (expires_at IS NULL OR expires_at > ` + now + `)
+			AND (idle_expires_at IS NULL OR idle_expires_at > ` + now + `)
 		FROM virtual_keys WHERE id = ?1`
 	pointMapping = `UPDATE jwt_key_mappings SET key_id = ?5, updated_at = ` + now + `
 		WHERE issuer = ?1 AND claim = ?2 AND value = ?3 AND key_id = ?4 AND active AND auto_registered`
@@ -148,7 +151,9 @@ func checkRebindable(ctx context.Context, tx *sql.Tx, id keys.ID) error {
 func createKey(ctx context.Context, tx *sql.Tx, k *keys.Key) error {
 	err := changeOne(ctx, tx, insertKey, k.ID, k.Alias, k.TeamID, k.UserID, k.OrganizationID, array(k.Models),
 		array(k.AllowedRoutes), k.Blocked, k.AutoRegistered, timestamp(k.ExpiresAt),
-		k.Budget.Max, k.Budget.Spend, k.Limits.RPM, k.Limits.TPM)
+		k.Budget.Max, k.Budget.Spend, k.Limits.RPM, k.Limits.TPM,
+		k.JWTOnly, k.IdleTimeout.Microseconds(), timestamp(k.IdleExpiresAt), k.Sealed,
+		k.Budget.Window.String(), timestamp(k.Budget.ResetAt))
 	if isUnique(err) {
 		return fmt.Errorf("sqlite: create key: id or alias is taken: %w", mapping.ErrConflict)
 	}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"time"
 
+	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -10,12 +11,12 @@ import (
 
 // The columns of each row type, in the order of its scan function.
 const (
-	organizationColumns = `id, alias, blocked, max_budget_micros, spend_micros`
+	organizationColumns = `id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at`
 	teamColumns         = `id, alias, COALESCE(organization_id, ''), models, allowed_routes, blocked,
-		max_budget_micros, spend_micros, rpm_limit, tpm_limit`
-	userColumns = `id, email, blocked, max_budget_micros, spend_micros`
+		max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit`
+	userColumns = `id, email, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at`
 	keyColumns  = `id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
-		blocked, auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit`
+		blocked, auto_registered, jwt_only, expires_at, idle_timeout, idle_expires_at, sealed, max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit`
 	mappingColumns = `issuer, claim, value, key_id, active, auto_registered`
 )
 
@@ -25,36 +26,72 @@ type scanner interface {
 
 func scanOrganization(row scanner) (*teams.Organization, error) {
 	var o teams.Organization
-	err := row.Scan(&o.ID, &o.Alias, &o.Blocked, &o.Budget.Max, &o.Budget.Spend)
-	return &o, err
+	var b budget
+	err := row.Scan(&o.ID, &o.Alias, &o.Blocked, &b.max, &b.spend, &b.window, &b.resetAt)
+	return &o, b.into(&o.Budget, err)
 }
 
 func scanTeam(row scanner) (*teams.Team, error) {
 	var t teams.Team
+	var b budget
 	err := row.Scan(&t.ID, &t.Alias, &t.OrganizationID, list{&t.Models}, list{&t.AllowedRoutes}, &t.Blocked,
-		&t.Budget.Max, &t.Budget.Spend, &t.Limits.RPM, &t.Limits.TPM)
-	return &t, err
+		&b.max, &b.spend, &b.window, &b.resetAt, &t.Limits.RPM, &t.Limits.TPM)
+	return &t, b.into(&t.Budget, err)
 }
 
 func scanUser(row scanner) (*teams.User, error) {
 	var u teams.User
-	err := row.Scan(&u.ID, &u.Email, &u.Blocked, &u.Budget.Max, &u.Budget.Spend)
-	return &u, err
+	var b budget
+	err := row.Scan(&u.ID, &u.Email, &u.Blocked, &b.max, &b.spend, &b.window, &b.resetAt)
+	return &u, b.into(&u.Budget, err)
 }
 
 func scanKey(row scanner) (*keys.Key, error) {
 	var k keys.Key
-	var expires *int64
+	var b budget
+	var expires, idleExpires *int64
+	var idle int64
 	err := row.Scan(&k.ID, &k.Alias, &k.TeamID, &k.UserID, &k.OrganizationID, list{&k.Models}, list{&k.AllowedRoutes},
-		&k.Blocked, &k.AutoRegistered, &expires, &k.Budget.Max, &k.Budget.Spend, &k.Limits.RPM, &k.Limits.TPM)
-	if expires != nil {
-		k.ExpiresAt = time.UnixMicro(*expires).UTC()
-	}
-	return &k, err
+		&k.Blocked, &k.AutoRegistered, &k.JWTOnly, &expires, &idle, &idleExpires, &k.Sealed, &b.max, &b.spend, &b.window, &b.resetAt, &k.Limits.RPM, &k.Limits.TPM)
+	k.ExpiresAt, k.IdleExpiresAt = instant(expires), instant(idleExpires)
+	k.IdleTimeout = time.Duration(idle) * time.Microsecond
+	return &k, b.into(&k.Budget, err)
 }
 
 func scanMapping(row scanner) (*mapping.Mapping, error) {
 	var m mapping.Mapping
 	err := row.Scan(&m.Issuer, &m.Claim, &m.Value, &m.KeyID, &m.Active, &m.AutoRegistered)
 	return &m, err
+}
+
+// budget is a budget as its columns hold it.
+type budget struct {
+	max     *teams.Micros
+	spend   teams.Micros
+	window  string
+	resetAt *int64
+}
+
+// into sets a row's budget, unless the row could not be scanned.
+func (b budget) into(to *teams.Budget, err error) error {
+	if err != nil {
+		return err
+	}
+	*to, err = rows.Budget(b.max, b.spend, b.window, instant(b.resetAt))
+	return err
+}
+
+// instant is a column's time, the zero time for NULL.
+func instant(micros *int64) time.Time {
+	if micros == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(*micros).UTC()
+}
+
+// scanFlag scans a single truth value.
+func scanFlag(row scanner) (*bool, error) {
+	var flag bool
+	err := row.Scan(&flag)
+	return &flag, err
 }

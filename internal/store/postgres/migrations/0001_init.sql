@@ -1,6 +1,8 @@
 -- Texts compare byte for byte (COLLATE "C"), hold at most 1,024 bytes and no control characters.
 -- Money is in millionths of the operator's currency unit; a NULL maximum is unlimited, and so is a
--- NULL limit. package rows holds the same rules in Go.
+-- NULL limit. Durations are in microseconds. Spend starts again at zero at budget_reset_at (NULL is
+-- never), which then moves to the end of the next budget_window ('' is none, and the last time).
+-- package rows holds the same rules in Go.
 
 -- +goose Up
 CREATE TABLE organizations (
@@ -11,9 +13,16 @@ CREATE TABLE organizations (
     blocked           boolean NOT NULL DEFAULT false,
     max_budget_micros bigint CHECK (max_budget_micros >= 0),
     spend_micros      bigint NOT NULL DEFAULT 0 CHECK (spend_micros >= 0),
+    budget_window     text COLLATE "C" NOT NULL DEFAULT ''
+                      CHECK (budget_window ~ '^(([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo))?$'),
+    budget_reset_at   timestamptz
+                      CHECK (budget_reset_at >= '1970-01-01 00:00:00+00' AND budget_reset_at < '10000-01-01 00:00:00+00'),
     created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    CHECK (budget_window = '' OR budget_reset_at IS NOT NULL)
 );
+CREATE INDEX organizations_alias ON organizations (alias) WHERE alias <> '';
+CREATE INDEX organizations_reset ON organizations (budget_reset_at) WHERE budget_reset_at IS NOT NULL;
 
 CREATE TABLE teams (
     id                text COLLATE "C" PRIMARY KEY
@@ -30,12 +39,27 @@ CREATE TABLE teams (
     blocked           boolean NOT NULL DEFAULT false,
     max_budget_micros bigint CHECK (max_budget_micros >= 0),
     spend_micros      bigint NOT NULL DEFAULT 0 CHECK (spend_micros >= 0),
+    budget_window     text COLLATE "C" NOT NULL DEFAULT ''
+                      CHECK (budget_window ~ '^(([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo))?$'),
+    budget_reset_at   timestamptz
+                      CHECK (budget_reset_at >= '1970-01-01 00:00:00+00' AND budget_reset_at < '10000-01-01 00:00:00+00'),
     rpm_limit         bigint CHECK (rpm_limit >= 0),
     tpm_limit         bigint CHECK (tpm_limit >= 0),
     created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    CHECK (budget_window = '' OR budget_reset_at IS NOT NULL)
 );
+CREATE INDEX teams_alias ON teams (alias) WHERE alias <> '';
+CREATE INDEX teams_reset ON teams (budget_reset_at) WHERE budget_reset_at IS NOT NULL;
 CREATE INDEX teams_organization ON teams (organization_id);
+
+-- user_id is no foreign key: a team may list users who have no row.
+CREATE TABLE team_members (
+    team_id text COLLATE "C" NOT NULL REFERENCES teams ON DELETE CASCADE,
+    user_id text COLLATE "C" NOT NULL
+            CHECK (user_id <> '' AND octet_length(user_id) <= 1024 AND user_id !~ '[\u0001-\u001f\u007f-\u009f]'),
+    PRIMARY KEY (team_id, user_id)
+);
 
 CREATE TABLE users (
     id                text COLLATE "C" PRIMARY KEY
@@ -45,9 +69,15 @@ CREATE TABLE users (
     blocked           boolean NOT NULL DEFAULT false,
     max_budget_micros bigint CHECK (max_budget_micros >= 0),
     spend_micros      bigint NOT NULL DEFAULT 0 CHECK (spend_micros >= 0),
+    budget_window     text COLLATE "C" NOT NULL DEFAULT ''
+                      CHECK (budget_window ~ '^(([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo))?$'),
+    budget_reset_at   timestamptz
+                      CHECK (budget_reset_at >= '1970-01-01 00:00:00+00' AND budget_reset_at < '10000-01-01 00:00:00+00'),
     created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    CHECK (budget_window = '' OR budget_reset_at IS NOT NULL)
 );
+CREATE INDEX users_reset ON users (budget_reset_at) WHERE budget_reset_at IS NOT NULL;
 
 -- user_id is no foreign key: a registration creates a key for a user who need not have a row.
 CREATE TABLE virtual_keys (
@@ -68,13 +98,25 @@ CREATE TABLE virtual_keys (
     auto_registered   boolean NOT NULL DEFAULT false,
     expires_at        timestamptz
                       CHECK (expires_at >= '1970-01-01 00:00:00+00' AND expires_at < '10000-01-01 00:00:00+00'),
+    jwt_only          boolean NOT NULL DEFAULT false,
+    idle_timeout      bigint NOT NULL DEFAULT 0 CHECK (idle_timeout BETWEEN 0 AND 3153600000000000),
+    idle_expires_at   timestamptz
+                      CHECK (idle_expires_at >= '1970-01-01 00:00:00+00' AND idle_expires_at < '10000-01-01 00:00:00+00'),
+    sealed            bytea CHECK (octet_length(sealed) BETWEEN 1 AND 3072),
     max_budget_micros bigint CHECK (max_budget_micros >= 0),
     spend_micros      bigint NOT NULL DEFAULT 0 CHECK (spend_micros >= 0),
+    budget_window     text COLLATE "C" NOT NULL DEFAULT ''
+                      CHECK (budget_window ~ '^(([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo))?$'),
+    budget_reset_at   timestamptz
+                      CHECK (budget_reset_at >= '1970-01-01 00:00:00+00' AND budget_reset_at < '10000-01-01 00:00:00+00'),
     rpm_limit         bigint CHECK (rpm_limit >= 0),
     tpm_limit         bigint CHECK (tpm_limit >= 0),
     created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    CHECK (budget_window = '' OR budget_reset_at IS NOT NULL),
+    CHECK (idle_timeout = 0 OR idle_expires_at IS NOT NULL)
 );
+CREATE INDEX virtual_keys_reset ON virtual_keys (budget_reset_at) WHERE budget_reset_at IS NOT NULL;
 CREATE UNIQUE INDEX virtual_keys_alias ON virtual_keys (alias) WHERE alias <> '';
 CREATE INDEX virtual_keys_team ON virtual_keys (team_id);
 CREATE INDEX virtual_keys_organization ON virtual_keys (organization_id);

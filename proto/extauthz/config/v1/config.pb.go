@@ -47,7 +47,8 @@ type Config struct {
 	// Where the credential is read from.
 	Credentials *Credentials `protobuf:"bytes,8,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// What the upstream gets of the credential: `strip` removes it, so that the JWT does not reach the
-	// upstream; `keep` passes it on unchanged.
+	// upstream; `keep` passes it on unchanged; `virtual_key` puts the text of the caller's virtual key in its
+	// place, and denies a caller for whom there is none. It needs `sealing`.
 	UpstreamCredential *string `protobuf:"bytes,9,opt,name=upstream_credential,json=upstreamCredential,proto3,oneof" json:"upstream_credential,omitempty"`
 	// The names of the identity headers that an allowed request carries to the upstream.
 	Headers *IdentityHeaders `protobuf:"bytes,10,opt,name=headers,proto3" json:"headers,omitempty"`
@@ -56,7 +57,17 @@ type Config struct {
 	// error response (Envoy 1.37 or later), so that Envoy's own error policy applies.
 	OutageResponse *string `protobuf:"bytes,11,opt,name=outage_response,json=outageResponse,proto3,oneof" json:"outage_response,omitempty"`
 	// The log.
-	Log           *Log `protobuf:"bytes,12,opt,name=log,proto3" json:"log,omitempty"`
+	Log *Log `protobuf:"bytes,12,opt,name=log,proto3" json:"log,omitempty"`
+	// `enforce` denies what the decision denies; `shadow` lets every request pass and records in the log, the metrics
+	// and the dynamic metadata what would have been denied. A service in shadow mode protects nothing.
+	Mode *string `protobuf:"bytes,13,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// Other ways to decide, for the Envoy routes that select one by the context extension `profile`. A route that
+	// names a profile that is not here is denied.
+	Profiles []*Profile `protobuf:"bytes,14,rep,name=profiles,proto3" json:"profiles,omitempty"`
+	// How the texts of virtual keys are encrypted in the store. Unset means that they are not stored.
+	Sealing *Sealing `protobuf:"bytes,15,opt,name=sealing,proto3" json:"sealing,omitempty"`
+	// How the upstream is given a virtual key. Only with `upstream_credential: virtual_key`.
+	KeyHeader     *KeyHeader `protobuf:"bytes,16,opt,name=key_header,json=keyHeader,proto3" json:"key_header,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,6 +186,283 @@ func (x *Config) GetLog() *Log {
 	return nil
 }
 
+func (x *Config) GetMode() string {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return ""
+}
+
+func (x *Config) GetProfiles() []*Profile {
+	if x != nil {
+		return x.Profiles
+	}
+	return nil
+}
+
+func (x *Config) GetSealing() *Sealing {
+	if x != nil {
+		return x.Sealing
+	}
+	return nil
+}
+
+func (x *Config) GetKeyHeader() *KeyHeader {
+	if x != nil {
+		return x.KeyHeader
+	}
+	return nil
+}
+
+// Profile is a set of overrides for some routes. What it leaves out is as in the rest of the file.
+type Profile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, as in Envoy's `context_extensions: {profile: NAME}`. Unique.
+	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// Instead of `mode`.
+	Mode *string `protobuf:"bytes,2,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// Instead of `policy`, as a whole: nothing of the common policy applies.
+	Policy *Policy `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Instead of `mapping` and of the issuers' own mappings.
+	Mapping *ProfileMapping `protobuf:"bytes,4,opt,name=mapping,proto3" json:"mapping,omitempty"`
+	// Instead of `upstream_credential`.
+	UpstreamCredential *string `protobuf:"bytes,5,opt,name=upstream_credential,json=upstreamCredential,proto3,oneof" json:"upstream_credential,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
+func (*Profile) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Profile) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Profile) GetMode() string {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return ""
+}
+
+func (x *Profile) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Profile) GetMapping() *ProfileMapping {
+	if x != nil {
+		return x.Mapping
+	}
+	return nil
+}
+
+func (x *Profile) GetUpstreamCredential() string {
+	if x != nil && x.UpstreamCredential != nil {
+		return *x.UpstreamCredential
+	}
+	return ""
+}
+
+// ProfileMapping is how the callers of a profile's routes are mapped.
+type ProfileMapping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The claim path that is looked up. Unset means the claim that applies elsewhere.
+	Claim *string `protobuf:"bytes,1,opt,name=claim,proto3,oneof" json:"claim,omitempty"`
+	// What happens to a caller without a mapping. Unset means what happens elsewhere.
+	NoMatch *string `protobuf:"bytes,2,opt,name=no_match,json=noMatch,proto3,oneof" json:"no_match,omitempty"`
+	// `enforce` or `shadow`. Unset means as elsewhere.
+	NoMatchMode   *string `protobuf:"bytes,3,opt,name=no_match_mode,json=noMatchMode,proto3,oneof" json:"no_match_mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileMapping) Reset() {
+	*x = ProfileMapping{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileMapping) ProtoMessage() {}
+
+func (x *ProfileMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileMapping.ProtoReflect.Descriptor instead.
+func (*ProfileMapping) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ProfileMapping) GetClaim() string {
+	if x != nil && x.Claim != nil {
+		return *x.Claim
+	}
+	return ""
+}
+
+func (x *ProfileMapping) GetNoMatch() string {
+	if x != nil && x.NoMatch != nil {
+		return *x.NoMatch
+	}
+	return ""
+}
+
+func (x *ProfileMapping) GetNoMatchMode() string {
+	if x != nil && x.NoMatchMode != nil {
+		return *x.NoMatchMode
+	}
+	return ""
+}
+
+// Sealing encrypts the texts of virtual keys.
+type Sealing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A Tink keyset in its JSON form, as `extauthz keyset new` writes it. Whoever can read it can open every key.
+	// It is read again when it changes.
+	KeysetFile    *string `protobuf:"bytes,1,opt,name=keyset_file,json=keysetFile,proto3,oneof" json:"keyset_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sealing) Reset() {
+	*x = Sealing{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sealing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sealing) ProtoMessage() {}
+
+func (x *Sealing) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sealing.ProtoReflect.Descriptor instead.
+func (*Sealing) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Sealing) GetKeysetFile() string {
+	if x != nil && x.KeysetFile != nil {
+		return *x.KeysetFile
+	}
+	return ""
+}
+
+// KeyHeader is the header in which the upstream gets a virtual key.
+type KeyHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header's name in lower case. Another than `authorization` must be permitted by Envoy's
+	// decoder_header_mutation_rules.
+	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// What stands before the key, the space included.
+	Prefix        *string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyHeader) Reset() {
+	*x = KeyHeader{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyHeader) ProtoMessage() {}
+
+func (x *KeyHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyHeader.ProtoReflect.Descriptor instead.
+func (*KeyHeader) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeyHeader) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *KeyHeader) GetPrefix() string {
+	if x != nil && x.Prefix != nil {
+		return *x.Prefix
+	}
+	return ""
+}
+
 // Server is the ext_authz gRPC server.
 type Server struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -205,7 +493,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[1]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +505,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[1]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +518,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Server) GetAddress() string {
@@ -307,7 +595,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[2]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +607,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[2]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +620,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Telemetry) GetAddress() string {
@@ -361,7 +649,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[3]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +661,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[3]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +674,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Store) GetUrl() string {
@@ -433,7 +721,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[4]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +733,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[4]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +746,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Cache) GetTtl() *durationpb.Duration {
@@ -511,14 +799,16 @@ type Issuer struct {
 	// Where the caller's identity is in the claims.
 	Claims *Claims `protobuf:"bytes,11,opt,name=claims,proto3" json:"claims,omitempty"`
 	// Overrides of the mapping for this issuer.
-	Mapping       *IssuerMapping `protobuf:"bytes,12,opt,name=mapping,proto3" json:"mapping,omitempty"`
+	Mapping *IssuerMapping `protobuf:"bytes,12,opt,name=mapping,proto3" json:"mapping,omitempty"`
+	// Conditions on requests with a token of this issuer, after those of `policy.rules`.
+	Rules         []*Rule `protobuf:"bytes,13,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Issuer) Reset() {
 	*x = Issuer{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[5]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +820,7 @@ func (x *Issuer) String() string {
 func (*Issuer) ProtoMessage() {}
 
 func (x *Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[5]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +833,7 @@ func (x *Issuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
 func (*Issuer) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Issuer) GetIssuer() string {
@@ -630,6 +920,89 @@ func (x *Issuer) GetMapping() *IssuerMapping {
 	return nil
 }
 
+func (x *Issuer) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// Rule is a condition in the Common Expression Language (CEL). It sees `claims` (the token's), `identity` (issuer,
+// user_id, email, team_id, team_ids, org_id, roles, scopes), `request` (method, path, model, team), `now` and, as a rule
+// of `policy.teams`, `team` (id, alias, org_id, models, allowed_routes). CEL's extensions for strings and sets are there.
+// A rule that cannot be evaluated, for example because a claim is missing, denies.
+type Rule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, for logs and explanations.
+	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The expression, which must yield true for the request to pass.
+	Expression *string `protobuf:"bytes,2,opt,name=expression,proto3,oneof" json:"expression,omitempty"`
+	// What a denied client is told. Unset means a fixed text.
+	Message *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
+	// `enforce` denies; `shadow` records what the rule would have denied.
+	Mode          *string `protobuf:"bytes,4,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Rule) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *Rule) GetExpression() string {
+	if x != nil && x.Expression != nil {
+		return *x.Expression
+	}
+	return ""
+}
+
+func (x *Rule) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *Rule) GetMode() string {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return ""
+}
+
 // Claims are claim paths. A dot descends into an object, `\.` is a dot in a name and `\\` a backslash. A path that
 // is not set is not read.
 type Claims struct {
@@ -654,7 +1027,7 @@ type Claims struct {
 
 func (x *Claims) Reset() {
 	*x = Claims{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +1039,7 @@ func (x *Claims) String() string {
 func (*Claims) ProtoMessage() {}
 
 func (x *Claims) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +1052,7 @@ func (x *Claims) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claims.ProtoReflect.Descriptor instead.
 func (*Claims) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Claims) GetUserId() string {
@@ -737,14 +1110,16 @@ type IssuerMapping struct {
 	// The claim path that is looked up, instead of `mapping.claim`.
 	Claim *string `protobuf:"bytes,1,opt,name=claim,proto3,oneof" json:"claim,omitempty"`
 	// What happens to a caller without a mapping, instead of `mapping.no_match`.
-	NoMatch       *string `protobuf:"bytes,2,opt,name=no_match,json=noMatch,proto3,oneof" json:"no_match,omitempty"`
+	NoMatch *string `protobuf:"bytes,2,opt,name=no_match,json=noMatch,proto3,oneof" json:"no_match,omitempty"`
+	// `enforce` or `shadow`, instead of `mapping.no_match_mode`.
+	NoMatchMode   *string `protobuf:"bytes,3,opt,name=no_match_mode,json=noMatchMode,proto3,oneof" json:"no_match_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IssuerMapping) Reset() {
 	*x = IssuerMapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +1131,7 @@ func (x *IssuerMapping) String() string {
 func (*IssuerMapping) ProtoMessage() {}
 
 func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +1144,7 @@ func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerMapping.ProtoReflect.Descriptor instead.
 func (*IssuerMapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IssuerMapping) GetClaim() string {
@@ -782,6 +1157,13 @@ func (x *IssuerMapping) GetClaim() string {
 func (x *IssuerMapping) GetNoMatch() string {
 	if x != nil && x.NoMatch != nil {
 		return *x.NoMatch
+	}
+	return ""
+}
+
+func (x *IssuerMapping) GetNoMatchMode() string {
+	if x != nil && x.NoMatchMode != nil {
+		return *x.NoMatchMode
 	}
 	return ""
 }
@@ -808,14 +1190,16 @@ type Policy struct {
 	RouteGroups []*RouteGroup `protobuf:"bytes,7,rep,name=route_groups,json=routeGroups,proto3" json:"route_groups,omitempty"`
 	// Headers that the model is read from, besides path and body. List only headers that the
 	// client cannot set, or that must agree with the body.
-	ModelHeaders  []string `protobuf:"bytes,8,rep,name=model_headers,json=modelHeaders,proto3" json:"model_headers,omitempty"`
+	ModelHeaders []string `protobuf:"bytes,8,rep,name=model_headers,json=modelHeaders,proto3" json:"model_headers,omitempty"`
+	// Conditions on every request with a token, those of administrators included.
+	Rules         []*Rule `protobuf:"bytes,9,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +1211,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +1224,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Policy) GetPublicRoutes() []string {
@@ -899,6 +1283,13 @@ func (x *Policy) GetModelHeaders() []string {
 	return nil
 }
 
+func (x *Policy) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
 // AdminPolicy makes the holders of a scope administrators of the proxy. They never get a virtual key.
 type AdminPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -912,7 +1303,7 @@ type AdminPolicy struct {
 
 func (x *AdminPolicy) Reset() {
 	*x = AdminPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1315,7 @@ func (x *AdminPolicy) String() string {
 func (*AdminPolicy) ProtoMessage() {}
 
 func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1328,7 @@ func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminPolicy.ProtoReflect.Descriptor instead.
 func (*AdminPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AdminPolicy) GetScope() string {
@@ -969,7 +1360,7 @@ type RoleRule struct {
 
 func (x *RoleRule) Reset() {
 	*x = RoleRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1372,7 @@ func (x *RoleRule) String() string {
 func (*RoleRule) ProtoMessage() {}
 
 func (x *RoleRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1385,7 @@ func (x *RoleRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleRule.ProtoReflect.Descriptor instead.
 func (*RoleRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoleRule) GetRole() string {
@@ -1033,7 +1424,7 @@ type ScopeRule struct {
 
 func (x *ScopeRule) Reset() {
 	*x = ScopeRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1436,7 @@ func (x *ScopeRule) String() string {
 func (*ScopeRule) ProtoMessage() {}
 
 func (x *ScopeRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1449,7 @@ func (x *ScopeRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeRule.ProtoReflect.Descriptor instead.
 func (*ScopeRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScopeRule) GetScope() string {
@@ -1089,13 +1480,22 @@ type TeamPolicy struct {
 	DefaultTeamId *string `protobuf:"bytes,1,opt,name=default_team_id,json=defaultTeamId,proto3,oneof" json:"default_team_id,omitempty"`
 	// The request header by which a caller picks one of the token's teams. Empty turns it off.
 	SelectorHeader *string `protobuf:"bytes,2,opt,name=selector_header,json=selectorHeader,proto3,oneof" json:"selector_header,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether a token and the selector header may name a team by its alias, and a token an organization, where none
+	// has the name as its id. An alias that several have names none.
+	ByAlias *bool `protobuf:"varint,3,opt,name=by_alias,json=byAlias,proto3,oneof" json:"by_alias,omitempty"`
+	// Whether the team must list the user among its members, besides the token naming the team.
+	RequireMember *bool `protobuf:"varint,4,opt,name=require_member,json=requireMember,proto3,oneof" json:"require_member,omitempty"`
+	// Conditions that see the team, on every request that has passed the others. On a direct virtual key, `claims` is empty.
+	Rules []*Rule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Teams for a service without a store (`store.url: none`). With a store, teams are resources.
+	Static        []*StaticTeam `protobuf:"bytes,6,rep,name=static,proto3" json:"static,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TeamPolicy) Reset() {
 	*x = TeamPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1507,7 @@ func (x *TeamPolicy) String() string {
 func (*TeamPolicy) ProtoMessage() {}
 
 func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1520,7 @@ func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamPolicy.ProtoReflect.Descriptor instead.
 func (*TeamPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TeamPolicy) GetDefaultTeamId() string {
@@ -1137,6 +1537,143 @@ func (x *TeamPolicy) GetSelectorHeader() string {
 	return ""
 }
 
+func (x *TeamPolicy) GetByAlias() bool {
+	if x != nil && x.ByAlias != nil {
+		return *x.ByAlias
+	}
+	return false
+}
+
+func (x *TeamPolicy) GetRequireMember() bool {
+	if x != nil && x.RequireMember != nil {
+		return *x.RequireMember
+	}
+	return false
+}
+
+func (x *TeamPolicy) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *TeamPolicy) GetStatic() []*StaticTeam {
+	if x != nil {
+		return x.Static
+	}
+	return nil
+}
+
+// StaticTeam is a team that the configuration declares.
+type StaticTeam struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The team's identifier. Unique.
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// Another name.
+	Alias *string `protobuf:"bytes,2,opt,name=alias,proto3,oneof" json:"alias,omitempty"`
+	// The organization the team belongs to.
+	OrganizationId *string `protobuf:"bytes,3,opt,name=organization_id,json=organizationId,proto3,oneof" json:"organization_id,omitempty"`
+	// The models; `*` stands for any characters. Empty restricts nothing.
+	Models []string `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
+	// The routes. Empty restricts nothing.
+	AllowedRoutes []string `protobuf:"bytes,5,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	// Whether the team is refused.
+	Blocked *bool `protobuf:"varint,6,opt,name=blocked,proto3,oneof" json:"blocked,omitempty"`
+	// Requests per minute. Unset means no limit; 0 is a limit of zero.
+	RpmLimit *int64 `protobuf:"varint,7,opt,name=rpm_limit,json=rpmLimit,proto3,oneof" json:"rpm_limit,omitempty"`
+	// Tokens per minute. Unset means no limit; 0 is a limit of zero.
+	TpmLimit      *int64 `protobuf:"varint,8,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StaticTeam) Reset() {
+	*x = StaticTeam{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StaticTeam) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StaticTeam) ProtoMessage() {}
+
+func (x *StaticTeam) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StaticTeam.ProtoReflect.Descriptor instead.
+func (*StaticTeam) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StaticTeam) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *StaticTeam) GetAlias() string {
+	if x != nil && x.Alias != nil {
+		return *x.Alias
+	}
+	return ""
+}
+
+func (x *StaticTeam) GetOrganizationId() string {
+	if x != nil && x.OrganizationId != nil {
+		return *x.OrganizationId
+	}
+	return ""
+}
+
+func (x *StaticTeam) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+func (x *StaticTeam) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *StaticTeam) GetBlocked() bool {
+	if x != nil && x.Blocked != nil {
+		return *x.Blocked
+	}
+	return false
+}
+
+func (x *StaticTeam) GetRpmLimit() int64 {
+	if x != nil && x.RpmLimit != nil {
+		return *x.RpmLimit
+	}
+	return 0
+}
+
+func (x *StaticTeam) GetTpmLimit() int64 {
+	if x != nil && x.TpmLimit != nil {
+		return *x.TpmLimit
+	}
+	return 0
+}
+
 // RouteGroup names a list of routes.
 type RouteGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1150,7 +1687,7 @@ type RouteGroup struct {
 
 func (x *RouteGroup) Reset() {
 	*x = RouteGroup{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1699,7 @@ func (x *RouteGroup) String() string {
 func (*RouteGroup) ProtoMessage() {}
 
 func (x *RouteGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1712,7 @@ func (x *RouteGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGroup.ProtoReflect.Descriptor instead.
 func (*RouteGroup) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RouteGroup) GetName() string {
@@ -1206,14 +1743,16 @@ type Mapping struct {
 	// How long the absence of a mapping is remembered. Unset means `cache_ttl`.
 	AbsentTtl *durationpb.Duration `protobuf:"bytes,4,opt,name=absent_ttl,json=absentTtl,proto3,oneof" json:"absent_ttl,omitempty"`
 	// Bounds and template of registrations. Only where `no_match` is `auto_register`, here or at an issuer.
-	AutoRegister  *AutoRegister `protobuf:"bytes,5,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	AutoRegister *AutoRegister `protobuf:"bytes,5,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
+	// `enforce` denies whom `no_match` denies; `shadow` lets them pass as their team, and records it.
+	NoMatchMode   *string `protobuf:"bytes,6,opt,name=no_match_mode,json=noMatchMode,proto3,oneof" json:"no_match_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1764,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1777,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mapping) GetClaim() string {
@@ -1276,6 +1815,13 @@ func (x *Mapping) GetAutoRegister() *AutoRegister {
 	return nil
 }
 
+func (x *Mapping) GetNoMatchMode() string {
+	if x != nil && x.NoMatchMode != nil {
+		return *x.NoMatchMode
+	}
+	return ""
+}
+
 // AutoRegister bounds the registration of unmapped callers and says what their keys look like.
 type AutoRegister struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1284,14 +1830,17 @@ type AutoRegister struct {
 	// How many registrations are made in a minute, for each issuer on each replica. 0 means no bound.
 	MaxPerMinute *uint32 `protobuf:"varint,2,opt,name=max_per_minute,json=maxPerMinute,proto3,oneof" json:"max_per_minute,omitempty"`
 	// What a new key may do, besides the caller's team, user and organization that it carries.
-	Template      *KeyTemplate `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	Template *KeyTemplate `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	// Other templates, for some callers: the one for the caller's issuer and team, else for the team, else for the
+	// issuer, else `template`.
+	Templates     []*ScopedTemplate `protobuf:"bytes,4,rep,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AutoRegister) Reset() {
 	*x = AutoRegister{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1852,7 @@ func (x *AutoRegister) String() string {
 func (*AutoRegister) ProtoMessage() {}
 
 func (x *AutoRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1865,7 @@ func (x *AutoRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoRegister.ProtoReflect.Descriptor instead.
 func (*AutoRegister) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AutoRegister) GetMaxKeysPerTeam() uint32 {
@@ -1340,6 +1889,77 @@ func (x *AutoRegister) GetTemplate() *KeyTemplate {
 	return nil
 }
 
+func (x *AutoRegister) GetTemplates() []*ScopedTemplate {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+// ScopedTemplate is a template for the callers of one issuer, of one team, or both.
+type ScopedTemplate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The issuer. Unset means any.
+	Issuer *string `protobuf:"bytes,1,opt,name=issuer,proto3,oneof" json:"issuer,omitempty"`
+	// The team. Unset means any.
+	TeamId *string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3,oneof" json:"team_id,omitempty"`
+	// The template.
+	Template      *KeyTemplate `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopedTemplate) Reset() {
+	*x = ScopedTemplate{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopedTemplate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopedTemplate) ProtoMessage() {}
+
+func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopedTemplate.ProtoReflect.Descriptor instead.
+func (*ScopedTemplate) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ScopedTemplate) GetIssuer() string {
+	if x != nil && x.Issuer != nil {
+		return *x.Issuer
+	}
+	return ""
+}
+
+func (x *ScopedTemplate) GetTeamId() string {
+	if x != nil && x.TeamId != nil {
+		return *x.TeamId
+	}
+	return ""
+}
+
+func (x *ScopedTemplate) GetTemplate() *KeyTemplate {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
 // KeyTemplate is what an auto-registered key starts with.
 type KeyTemplate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1354,14 +1974,19 @@ type KeyTemplate struct {
 	// Tokens per minute. Unset means no limit; 0 is a limit of zero.
 	TpmLimit *int64 `protobuf:"varint,5,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
 	// How long after its registration the key expires. Unset means never.
-	ExpiresAfter  *durationpb.Duration `protobuf:"bytes,6,opt,name=expires_after,json=expiresAfter,proto3,oneof" json:"expires_after,omitempty"`
+	ExpiresAfter *durationpb.Duration `protobuf:"bytes,6,opt,name=expires_after,json=expiresAfter,proto3,oneof" json:"expires_after,omitempty"`
+	// How often the key's spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in
+	// UTC (1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,7,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// How long the key works without being used. Unset means for ever.
+	IdleTimeout   *durationpb.Duration `protobuf:"bytes,8,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeyTemplate) Reset() {
 	*x = KeyTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1998,7 @@ func (x *KeyTemplate) String() string {
 func (*KeyTemplate) ProtoMessage() {}
 
 func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +2011,7 @@ func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTemplate.ProtoReflect.Descriptor instead.
 func (*KeyTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KeyTemplate) GetModels() []string {
@@ -1431,19 +2056,35 @@ func (x *KeyTemplate) GetExpiresAfter() *durationpb.Duration {
 	return nil
 }
 
+func (x *KeyTemplate) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *KeyTemplate) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
 // Credentials says where the credential is read from.
 type Credentials struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request headers that may carry the credential, in lower case. A request with a credential in more than one
 	// of them is refused.
-	Headers       []string `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
+	Headers []string `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Whether a virtual key (`sk-…`) is accepted as the credential itself, under the same checks as a mapped one.
+	VirtualKeys   *bool `protobuf:"varint,2,opt,name=virtual_keys,json=virtualKeys,proto3,oneof" json:"virtual_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +2096,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +2109,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Credentials) GetHeaders() []string {
@@ -1476,6 +2117,13 @@ func (x *Credentials) GetHeaders() []string {
 		return x.Headers
 	}
 	return nil
+}
+
+func (x *Credentials) GetVirtualKeys() bool {
+	if x != nil && x.VirtualKeys != nil {
+		return *x.VirtualKeys
+	}
+	return false
 }
 
 // IdentityHeaders are the names of the headers that an allowed request carries. A name that has no value for a
@@ -1504,7 +2152,7 @@ type IdentityHeaders struct {
 
 func (x *IdentityHeaders) Reset() {
 	*x = IdentityHeaders{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +2164,7 @@ func (x *IdentityHeaders) String() string {
 func (*IdentityHeaders) ProtoMessage() {}
 
 func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +2177,7 @@ func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeaders.ProtoReflect.Descriptor instead.
 func (*IdentityHeaders) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IdentityHeaders) GetKeyId() string {
@@ -1601,7 +2249,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +2261,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +2274,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Log) GetLevel() string {
@@ -1647,7 +2295,7 @@ var File_extauthz_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fextauthz/config/v1/config.proto\x12\x12extauthz.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xed\x05\n" +
+	"\x1fextauthz/config/v1/config.proto\x12\x12extauthz.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe2\a\n" +
 	"\x06Config\x122\n" +
 	"\x06server\x18\x01 \x01(\v2\x1a.extauthz.config.v1.ServerR\x06server\x12;\n" +
 	"\ttelemetry\x18\x02 \x01(\v2\x1d.extauthz.config.v1.TelemetryR\ttelemetry\x12/\n" +
@@ -1656,14 +2304,51 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\aissuers\x18\x05 \x03(\v2\x1a.extauthz.config.v1.IssuerB\b\xbaH\x05\x92\x01\x02\b\x01R\aissuers\x122\n" +
 	"\x06policy\x18\x06 \x01(\v2\x1a.extauthz.config.v1.PolicyR\x06policy\x125\n" +
 	"\amapping\x18\a \x01(\v2\x1b.extauthz.config.v1.MappingR\amapping\x12A\n" +
-	"\vcredentials\x18\b \x01(\v2\x1f.extauthz.config.v1.CredentialsR\vcredentials\x12H\n" +
-	"\x13upstream_credential\x18\t \x01(\tB\x12\xbaH\x0fr\rR\x05stripR\x04keepH\x00R\x12upstreamCredential\x88\x01\x01\x12=\n" +
+	"\vcredentials\x18\b \x01(\v2\x1f.extauthz.config.v1.CredentialsR\vcredentials\x12U\n" +
+	"\x13upstream_credential\x18\t \x01(\tB\x1f\xbaH\x1cr\x1aR\x05stripR\x04keepR\vvirtual_keyH\x00R\x12upstreamCredential\x88\x01\x01\x12=\n" +
 	"\aheaders\x18\n" +
 	" \x01(\v2#.extauthz.config.v1.IdentityHeadersR\aheaders\x12B\n" +
 	"\x0foutage_response\x18\v \x01(\tB\x14\xbaH\x11r\x0fR\x06deniedR\x05errorH\x01R\x0eoutageResponse\x88\x01\x01\x12)\n" +
-	"\x03log\x18\f \x01(\v2\x17.extauthz.config.v1.LogR\x03logB\x16\n" +
+	"\x03log\x18\f \x01(\v2\x17.extauthz.config.v1.LogR\x03log\x12/\n" +
+	"\x04mode\x18\r \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x02R\x04mode\x88\x01\x01\x127\n" +
+	"\bprofiles\x18\x0e \x03(\v2\x1b.extauthz.config.v1.ProfileR\bprofiles\x125\n" +
+	"\asealing\x18\x0f \x01(\v2\x1b.extauthz.config.v1.SealingR\asealing\x12<\n" +
+	"\n" +
+	"key_header\x18\x10 \x01(\v2\x1d.extauthz.config.v1.KeyHeaderR\tkeyHeaderB\x16\n" +
 	"\x14_upstream_credentialB\x12\n" +
-	"\x10_outage_response\"\xba\a\n" +
+	"\x10_outage_responseB\a\n" +
+	"\x05_mode\"\xd5\x02\n" +
+	"\aProfile\x12&\n" +
+	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
+	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12/\n" +
+	"\x04mode\x18\x02 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x01R\x04mode\x88\x01\x01\x122\n" +
+	"\x06policy\x18\x03 \x01(\v2\x1a.extauthz.config.v1.PolicyR\x06policy\x12<\n" +
+	"\amapping\x18\x04 \x01(\v2\".extauthz.config.v1.ProfileMappingR\amapping\x12U\n" +
+	"\x13upstream_credential\x18\x05 \x01(\tB\x1f\xbaH\x1cr\x1aR\x05stripR\x04keepR\vvirtual_keyH\x02R\x12upstreamCredential\x88\x01\x01B\a\n" +
+	"\x05_nameB\a\n" +
+	"\x05_modeB\x16\n" +
+	"\x14_upstream_credential\"\xe4\x02\n" +
+	"\x0eProfileMapping\x12\x92\x01\n" +
+	"\x05claim\x18\x01 \x01(\tBw\xbaHt\xba\x01q\n" +
+	"\n" +
+	"claim_path\x12Wnames joined by dots, with a backslash before a dot or backslash that is part of a name\x1a\n" +
+	"this != ''H\x00R\x05claim\x88\x01\x01\x12S\n" +
+	"\bno_match\x18\x02 \x01(\tB3\xbaH0r.R\x06rejectR\rauto_registerR\x15fallback_team_mappingH\x01R\anoMatch\x88\x01\x01\x12?\n" +
+	"\rno_match_mode\x18\x03 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x02R\vnoMatchMode\x88\x01\x01B\b\n" +
+	"\x06_claimB\v\n" +
+	"\t_no_matchB\x10\n" +
+	"\x0e_no_match_mode\"K\n" +
+	"\aSealing\x120\n" +
+	"\vkeyset_file\x18\x01 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x00R\n" +
+	"keysetFile\x88\x01\x01B\x0e\n" +
+	"\f_keyset_file\"\xc1\x01\n" +
+	"\tKeyHeader\x12z\n" +
+	"\x04name\x18\x01 \x01(\tBa\xbaH^\xba\x01[\n" +
+	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')H\x00R\x04name\x88\x01\x01\x12$\n" +
+	"\x06prefix\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@H\x01R\x06prefix\x88\x01\x01B\a\n" +
+	"\x05_nameB\t\n" +
+	"\a_prefix\"\xba\a\n" +
 	"\x06Server\x12\x98\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n" +
 	"\aaddress\x12:host:port such as 127.0.0.1:9001, or unix:///absolute/path\x1a,this.matches('^(unix:///.+|.*:[0-9]{1,5})$')H\x00R\aaddress\x88\x01\x01\x12u\n" +
@@ -1719,7 +2404,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x12max_absent_entries\x18\x03 \x01(\rB\a\xbaH\x04*\x02(\x01H\x02R\x10maxAbsentEntries\x88\x01\x01B\x06\n" +
 	"\x04_ttlB\x0e\n" +
 	"\f_max_entriesB\x15\n" +
-	"\x13_max_absent_entries\"\xb1\b\n" +
+	"\x13_max_absent_entries\"\xe1\b\n" +
 	"\x06Issuer\x12\xa0\x01\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x82\x01\xbaH\x7f\xba\x01t\n" +
 	"\n" +
@@ -1743,7 +2428,8 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x06R\n" +
 	"jwksMaxAge\x88\x01\x01\x122\n" +
 	"\x06claims\x18\v \x01(\v2\x1a.extauthz.config.v1.ClaimsR\x06claims\x12;\n" +
-	"\amapping\x18\f \x01(\v2!.extauthz.config.v1.IssuerMappingR\amappingB\t\n" +
+	"\amapping\x18\f \x01(\v2!.extauthz.config.v1.IssuerMappingR\amapping\x12.\n" +
+	"\x05rules\x18\r \x03(\v2\x18.extauthz.config.v1.RuleR\x05rulesB\t\n" +
 	"\a_issuerB\v\n" +
 	"\t_jwks_urlB\n" +
 	"\n" +
@@ -1751,7 +2437,22 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\a_leewayB\x0f\n" +
 	"\r_max_lifetimeB\x0f\n" +
 	"\r_jwks_refreshB\x0f\n" +
-	"\r_jwks_max_age\"\xf8\b\n" +
+	"\r_jwks_max_age\"\xe8\x01\n" +
+	"\x04Rule\x12&\n" +
+	"\x04name\x18\x01 \x01(\tB\r\xbaH\n" +
+	"\xc8\x01\x01r\x05\x10\x01(\x80\x01H\x00R\x04name\x88\x01\x01\x12/\n" +
+	"\n" +
+	"expression\x18\x02 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x01R\n" +
+	"expression\x88\x01\x01\x12)\n" +
+	"\amessage\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x02H\x02R\amessage\x88\x01\x01\x12/\n" +
+	"\x04mode\x18\x04 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x03R\x04mode\x88\x01\x01B\a\n" +
+	"\x05_nameB\r\n" +
+	"\v_expressionB\n" +
+	"\n" +
+	"\b_messageB\a\n" +
+	"\x05_mode\"\xf8\b\n" +
 	"\x06Claims\x12\x95\x01\n" +
 	"\auser_id\x18\x01 \x01(\tBw\xbaHt\xba\x01q\n" +
 	"\n" +
@@ -1789,15 +2490,17 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\t_team_idsB\t\n" +
 	"\a_org_idB\b\n" +
 	"\x06_rolesB\t\n" +
-	"\a_scopes\"\x90\x02\n" +
+	"\a_scopes\"\xe3\x02\n" +
 	"\rIssuerMapping\x12\x92\x01\n" +
 	"\x05claim\x18\x01 \x01(\tBw\xbaHt\xba\x01q\n" +
 	"\n" +
 	"claim_path\x12Wnames joined by dots, with a backslash before a dot or backslash that is part of a name\x1a\n" +
 	"this != ''H\x00R\x05claim\x88\x01\x01\x12S\n" +
-	"\bno_match\x18\x02 \x01(\tB3\xbaH0r.R\x06rejectR\rauto_registerR\x15fallback_team_mappingH\x01R\anoMatch\x88\x01\x01B\b\n" +
+	"\bno_match\x18\x02 \x01(\tB3\xbaH0r.R\x06rejectR\rauto_registerR\x15fallback_team_mappingH\x01R\anoMatch\x88\x01\x01\x12?\n" +
+	"\rno_match_mode\x18\x03 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x02R\vnoMatchMode\x88\x01\x01B\b\n" +
 	"\x06_claimB\v\n" +
-	"\t_no_match\"\xf8\x04\n" +
+	"\t_no_matchB\x10\n" +
+	"\x0e_no_match_mode\"\xa8\x05\n" +
 	"\x06Policy\x12\x8d\x01\n" +
 	"\rpublic_routes\x18\x01 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
 	"\x05route\x12F[METHOD ]/path with {name} and a last /*, or the name of a route group\x1a\n" +
@@ -1809,7 +2512,8 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x05teams\x18\x06 \x01(\v2\x1e.extauthz.config.v1.TeamPolicyR\x05teams\x12A\n" +
 	"\froute_groups\x18\a \x03(\v2\x1e.extauthz.config.v1.RouteGroupR\vrouteGroups\x12\x8d\x01\n" +
 	"\rmodel_headers\x18\b \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
-	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')R\fmodelHeaders\"\xbe\x01\n" +
+	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')R\fmodelHeaders\x12.\n" +
+	"\x05rules\x18\t \x03(\v2\x18.extauthz.config.v1.RuleR\x05rules\"\xbe\x01\n" +
 	"\vAdminPolicy\x12\"\n" +
 	"\x05scope\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x05scope\x88\x01\x01\x12\x80\x01\n" +
 	"\x06routes\x18\x02 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
@@ -1831,14 +2535,42 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x05route\x12F[METHOD ]/path with {name} and a last /*, or the name of a route group\x1a\n" +
 	"this != ''R\x06routes\x12&\n" +
 	"\x06models\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x18\x01\"\x04r\x02\x10\x01R\x06modelsB\b\n" +
-	"\x06_scope\"\x93\x02\n" +
+	"\x06_scope\"\xe7\x03\n" +
 	"\n" +
 	"TeamPolicy\x12+\n" +
 	"\x0fdefault_team_id\x18\x01 \x01(\tH\x00R\rdefaultTeamId\x88\x01\x01\x12\xaf\x01\n" +
 	"\x0fselector_header\x18\x02 \x01(\tB\x80\x01\xbaH}\xba\x01z\n" +
-	"\x14optional_header_name\x12.a header name in lower case, or the empty text\x1a2this.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$')H\x01R\x0eselectorHeader\x88\x01\x01B\x12\n" +
+	"\x14optional_header_name\x12.a header name in lower case, or the empty text\x1a2this.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$')H\x01R\x0eselectorHeader\x88\x01\x01\x12\x1e\n" +
+	"\bby_alias\x18\x03 \x01(\bH\x02R\abyAlias\x88\x01\x01\x12*\n" +
+	"\x0erequire_member\x18\x04 \x01(\bH\x03R\rrequireMember\x88\x01\x01\x12.\n" +
+	"\x05rules\x18\x05 \x03(\v2\x18.extauthz.config.v1.RuleR\x05rules\x126\n" +
+	"\x06static\x18\x06 \x03(\v2\x1e.extauthz.config.v1.StaticTeamR\x06staticB\x12\n" +
 	"\x10_default_team_idB\x12\n" +
-	"\x10_selector_header\"\x91\x02\n" +
+	"\x10_selector_headerB\v\n" +
+	"\t_by_aliasB\x11\n" +
+	"\x0f_require_member\"\xf2\x03\n" +
+	"\n" +
+	"StaticTeam\x12\x1f\n" +
+	"\x02id\x18\x01 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x00R\x02id\x88\x01\x01\x12\x19\n" +
+	"\x05alias\x18\x02 \x01(\tH\x01R\x05alias\x88\x01\x01\x12,\n" +
+	"\x0forganization_id\x18\x03 \x01(\tH\x02R\x0eorganizationId\x88\x01\x01\x12&\n" +
+	"\x06models\x18\x04 \x03(\tB\x0e\xbaH\v\x92\x01\b\x18\x01\"\x04r\x02\x10\x01R\x06models\x12\x8f\x01\n" +
+	"\x0eallowed_routes\x18\x05 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
+	"\x05route\x12F[METHOD ]/path with {name} and a last /*, or the name of a route group\x1a\n" +
+	"this != ''R\rallowedRoutes\x12\x1d\n" +
+	"\ablocked\x18\x06 \x01(\bH\x03R\ablocked\x88\x01\x01\x12)\n" +
+	"\trpm_limit\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x04R\brpmLimit\x88\x01\x01\x12)\n" +
+	"\ttpm_limit\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x05R\btpmLimit\x88\x01\x01B\x05\n" +
+	"\x03_idB\b\n" +
+	"\x06_aliasB\x12\n" +
+	"\x10_organization_idB\n" +
+	"\n" +
+	"\b_blockedB\f\n" +
+	"\n" +
+	"_rpm_limitB\f\n" +
+	"\n" +
+	"_tpm_limit\"\x91\x02\n" +
 	"\n" +
 	"RouteGroup\x12r\n" +
 	"\x04name\x18\x01 \x01(\tBY\xbaHV\xba\x01P\n" +
@@ -1847,7 +2579,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x06routes\x18\x02 \x03(\tBm\xbaHj\x92\x01g\b\x01\x18\x01\"a\xba\x01^\n" +
 	"\x05route\x12I[METHOD ]/path with {name} and a last /*, or the name of a built-in group\x1a\n" +
 	"this != ''R\x06routesB\a\n" +
-	"\x05_name\"\x8a\x04\n" +
+	"\x05_name\"\xdd\x04\n" +
 	"\aMapping\x12\x92\x01\n" +
 	"\x05claim\x18\x01 \x01(\tBw\xbaHt\xba\x01q\n" +
 	"\n" +
@@ -1857,18 +2589,28 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\tcache_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x02R\bcacheTtl\x88\x01\x01\x12M\n" +
 	"\n" +
 	"absent_ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x03R\tabsentTtl\x88\x01\x01\x12E\n" +
-	"\rauto_register\x18\x05 \x01(\v2 .extauthz.config.v1.AutoRegisterR\fautoRegisterB\b\n" +
+	"\rauto_register\x18\x05 \x01(\v2 .extauthz.config.v1.AutoRegisterR\fautoRegister\x12?\n" +
+	"\rno_match_mode\x18\x06 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x04R\vnoMatchMode\x88\x01\x01B\b\n" +
 	"\x06_claimB\v\n" +
 	"\t_no_matchB\f\n" +
 	"\n" +
 	"_cache_ttlB\r\n" +
-	"\v_absent_ttl\"\xcf\x01\n" +
+	"\v_absent_ttlB\x10\n" +
+	"\x0e_no_match_mode\"\x91\x02\n" +
 	"\fAutoRegister\x12.\n" +
 	"\x11max_keys_per_team\x18\x01 \x01(\rH\x00R\x0emaxKeysPerTeam\x88\x01\x01\x12)\n" +
 	"\x0emax_per_minute\x18\x02 \x01(\rH\x01R\fmaxPerMinute\x88\x01\x01\x12;\n" +
-	"\btemplate\x18\x03 \x01(\v2\x1f.extauthz.config.v1.KeyTemplateR\btemplateB\x14\n" +
+	"\btemplate\x18\x03 \x01(\v2\x1f.extauthz.config.v1.KeyTemplateR\btemplate\x12@\n" +
+	"\ttemplates\x18\x04 \x03(\v2\".extauthz.config.v1.ScopedTemplateR\ttemplatesB\x14\n" +
 	"\x12_max_keys_per_teamB\x11\n" +
-	"\x0f_max_per_minute\"\xd6\x04\n" +
+	"\x0f_max_per_minute\"\xb9\x01\n" +
+	"\x0eScopedTemplate\x12$\n" +
+	"\x06issuer\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x06issuer\x88\x01\x01\x12%\n" +
+	"\ateam_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x01R\x06teamId\x88\x01\x01\x12C\n" +
+	"\btemplate\x18\x03 \x01(\v2\x1f.extauthz.config.v1.KeyTemplateB\x06\xbaH\x03\xc8\x01\x01R\btemplateB\t\n" +
+	"\a_issuerB\n" +
+	"\n" +
+	"\b_team_id\"\xf1\x06\n" +
 	"\vKeyTemplate\x12&\n" +
 	"\x06models\x18\x01 \x03(\tB\x0e\xbaH\v\x92\x01\b\x18\x01\"\x04r\x02\x10\x01R\x06models\x12\x8f\x01\n" +
 	"\x0eallowed_routes\x18\x02 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
@@ -1879,16 +2621,24 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x00R\tmaxBudget\x88\x01\x01\x12)\n" +
 	"\trpm_limit\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x01R\brpmLimit\x88\x01\x01\x12)\n" +
 	"\ttpm_limit\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x02R\btpmLimit\x88\x01\x01\x12M\n" +
-	"\rexpires_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x03R\fexpiresAfter\x88\x01\x01B\r\n" +
+	"\rexpires_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x03R\fexpiresAfter\x88\x01\x01\x12\xa6\x01\n" +
+	"\rbudget_window\x18\a \x01(\tB|\xbaHy\xba\x01v\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a/this.matches('^[1-9][0-9]{0,3}(s|m|h|d|w|mo)$')H\x04R\fbudgetWindow\x88\x01\x01\x12M\n" +
+	"\fidle_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b<H\x05R\vidleTimeout\x88\x01\x01B\r\n" +
 	"\v_max_budgetB\f\n" +
 	"\n" +
 	"_rpm_limitB\f\n" +
 	"\n" +
 	"_tpm_limitB\x10\n" +
-	"\x0e_expires_after\"\x92\x01\n" +
+	"\x0e_expires_afterB\x10\n" +
+	"\x0e_budget_windowB\x0f\n" +
+	"\r_idle_timeout\"\xcb\x01\n" +
 	"\vCredentials\x12\x82\x01\n" +
 	"\aheaders\x18\x01 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
-	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')R\aheaders\"\xb4\n" +
+	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')R\aheaders\x12&\n" +
+	"\fvirtual_keys\x18\x02 \x01(\bH\x00R\vvirtualKeys\x88\x01\x01B\x0f\n" +
+	"\r_virtual_keys\"\xb4\n" +
 	"\n" +
 	"\x0fIdentityHeaders\x12\x91\x01\n" +
 	"\x06key_id\x18\x01 \x01(\tBu\xbaHr\xba\x01o\n" +
@@ -1939,68 +2689,87 @@ func file_extauthz_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_extauthz_config_v1_config_proto_rawDescData
 }
 
-var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: extauthz.config.v1.Config
-	(*Server)(nil),              // 1: extauthz.config.v1.Server
-	(*Telemetry)(nil),           // 2: extauthz.config.v1.Telemetry
-	(*Store)(nil),               // 3: extauthz.config.v1.Store
-	(*Cache)(nil),               // 4: extauthz.config.v1.Cache
-	(*Issuer)(nil),              // 5: extauthz.config.v1.Issuer
-	(*Claims)(nil),              // 6: extauthz.config.v1.Claims
-	(*IssuerMapping)(nil),       // 7: extauthz.config.v1.IssuerMapping
-	(*Policy)(nil),              // 8: extauthz.config.v1.Policy
-	(*AdminPolicy)(nil),         // 9: extauthz.config.v1.AdminPolicy
-	(*RoleRule)(nil),            // 10: extauthz.config.v1.RoleRule
-	(*ScopeRule)(nil),           // 11: extauthz.config.v1.ScopeRule
-	(*TeamPolicy)(nil),          // 12: extauthz.config.v1.TeamPolicy
-	(*RouteGroup)(nil),          // 13: extauthz.config.v1.RouteGroup
-	(*Mapping)(nil),             // 14: extauthz.config.v1.Mapping
-	(*AutoRegister)(nil),        // 15: extauthz.config.v1.AutoRegister
-	(*KeyTemplate)(nil),         // 16: extauthz.config.v1.KeyTemplate
-	(*Credentials)(nil),         // 17: extauthz.config.v1.Credentials
-	(*IdentityHeaders)(nil),     // 18: extauthz.config.v1.IdentityHeaders
-	(*Log)(nil),                 // 19: extauthz.config.v1.Log
-	(*durationpb.Duration)(nil), // 20: google.protobuf.Duration
+	(*Profile)(nil),             // 1: extauthz.config.v1.Profile
+	(*ProfileMapping)(nil),      // 2: extauthz.config.v1.ProfileMapping
+	(*Sealing)(nil),             // 3: extauthz.config.v1.Sealing
+	(*KeyHeader)(nil),           // 4: extauthz.config.v1.KeyHeader
+	(*Server)(nil),              // 5: extauthz.config.v1.Server
+	(*Telemetry)(nil),           // 6: extauthz.config.v1.Telemetry
+	(*Store)(nil),               // 7: extauthz.config.v1.Store
+	(*Cache)(nil),               // 8: extauthz.config.v1.Cache
+	(*Issuer)(nil),              // 9: extauthz.config.v1.Issuer
+	(*Rule)(nil),                // 10: extauthz.config.v1.Rule
+	(*Claims)(nil),              // 11: extauthz.config.v1.Claims
+	(*IssuerMapping)(nil),       // 12: extauthz.config.v1.IssuerMapping
+	(*Policy)(nil),              // 13: extauthz.config.v1.Policy
+	(*AdminPolicy)(nil),         // 14: extauthz.config.v1.AdminPolicy
+	(*RoleRule)(nil),            // 15: extauthz.config.v1.RoleRule
+	(*ScopeRule)(nil),           // 16: extauthz.config.v1.ScopeRule
+	(*TeamPolicy)(nil),          // 17: extauthz.config.v1.TeamPolicy
+	(*StaticTeam)(nil),          // 18: extauthz.config.v1.StaticTeam
+	(*RouteGroup)(nil),          // 19: extauthz.config.v1.RouteGroup
+	(*Mapping)(nil),             // 20: extauthz.config.v1.Mapping
+	(*AutoRegister)(nil),        // 21: extauthz.config.v1.AutoRegister
+	(*ScopedTemplate)(nil),      // 22: extauthz.config.v1.ScopedTemplate
+	(*KeyTemplate)(nil),         // 23: extauthz.config.v1.KeyTemplate
+	(*Credentials)(nil),         // 24: extauthz.config.v1.Credentials
+	(*IdentityHeaders)(nil),     // 25: extauthz.config.v1.IdentityHeaders
+	(*Log)(nil),                 // 26: extauthz.config.v1.Log
+	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
 }
 var file_extauthz_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: extauthz.config.v1.Config.server:type_name -> extauthz.config.v1.Server
-	2,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
-	3,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
-	4,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
-	5,  // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
-	8,  // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
-	14, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
-	17, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
-	18, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
-	19, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
-	20, // 10: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
-	20, // 11: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
-	20, // 12: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
-	20, // 13: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
-	20, // 14: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
-	20, // 15: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	20, // 16: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	20, // 17: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
-	20, // 18: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
-	20, // 19: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
-	6,  // 20: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
-	7,  // 21: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
-	9,  // 22: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
-	10, // 23: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
-	11, // 24: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
-	12, // 25: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
-	13, // 26: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
-	20, // 27: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
-	20, // 28: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
-	15, // 29: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	16, // 30: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	20, // 31: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	5,  // 0: extauthz.config.v1.Config.server:type_name -> extauthz.config.v1.Server
+	6,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
+	7,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
+	8,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
+	9,  // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
+	13, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
+	20, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
+	24, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
+	25, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
+	26, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
+	1,  // 10: extauthz.config.v1.Config.profiles:type_name -> extauthz.config.v1.Profile
+	3,  // 11: extauthz.config.v1.Config.sealing:type_name -> extauthz.config.v1.Sealing
+	4,  // 12: extauthz.config.v1.Config.key_header:type_name -> extauthz.config.v1.KeyHeader
+	13, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
+	2,  // 14: extauthz.config.v1.Profile.mapping:type_name -> extauthz.config.v1.ProfileMapping
+	27, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
+	27, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
+	27, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
+	27, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
+	27, // 19: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
+	27, // 20: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	27, // 21: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	27, // 22: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
+	27, // 23: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
+	27, // 24: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
+	11, // 25: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
+	12, // 26: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
+	10, // 27: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
+	14, // 28: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
+	15, // 29: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
+	16, // 30: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
+	17, // 31: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
+	19, // 32: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
+	10, // 33: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
+	10, // 34: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
+	18, // 35: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
+	27, // 36: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
+	27, // 37: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
+	21, // 38: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
+	23, // 39: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	22, // 40: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
+	23, // 41: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
+	27, // 42: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	27, // 43: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
@@ -2016,23 +2785,31 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[9].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
-	file_extauthz_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[20].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[21].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[22].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[23].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_extauthz_config_v1_config_proto_rawDesc), len(file_extauthz_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -120,7 +121,13 @@ type OrganizationResource struct {
 	// The most that may be spent. Unset means no limit; 0 permits nothing.
 	MaxBudget *string `protobuf:"bytes,4,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
 	// What was spent, written like `max_budget`. Unset leaves the row's spend as it is.
-	Spend         *string `protobuf:"bytes,5,opt,name=spend,proto3,oneof" json:"spend,omitempty"`
+	Spend *string `protobuf:"bytes,5,opt,name=spend,proto3,oneof" json:"spend,omitempty"`
+	// How often the spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in UTC
+	// (1d: at midnight, 1w: on Monday, 1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,6,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
+	// the end of the current one.
+	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,6 +197,20 @@ func (x *OrganizationResource) GetSpend() string {
 	return ""
 }
 
+func (x *OrganizationResource) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *OrganizationResource) GetBudgetResetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BudgetResetAt
+	}
+	return nil
+}
+
 // TeamResource declares a team.
 type TeamResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -212,7 +233,18 @@ type TeamResource struct {
 	// Requests per minute. Unset means no limit; 0 is a limit of zero.
 	RpmLimit *int64 `protobuf:"varint,9,opt,name=rpm_limit,json=rpmLimit,proto3,oneof" json:"rpm_limit,omitempty"`
 	// Tokens per minute. Unset means no limit; 0 is a limit of zero.
-	TpmLimit      *int64 `protobuf:"varint,10,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
+	TpmLimit *int64 `protobuf:"varint,10,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
+	// How often the spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in UTC
+	// (1d: at midnight, 1w: on Monday, 1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,20,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
+	// the end of the current one.
+	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
+	// The users whom the team lists, where the policy asks for that. Unset or empty means none, unless
+	// `keep_members` is set.
+	Members []string `protobuf:"bytes,22,rep,name=members,proto3" json:"members,omitempty"`
+	// Whether the row's members are left as they are.
+	KeepMembers   *bool `protobuf:"varint,23,opt,name=keep_members,json=keepMembers,proto3,oneof" json:"keep_members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +349,34 @@ func (x *TeamResource) GetTpmLimit() int64 {
 	return 0
 }
 
+func (x *TeamResource) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *TeamResource) GetBudgetResetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BudgetResetAt
+	}
+	return nil
+}
+
+func (x *TeamResource) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *TeamResource) GetKeepMembers() bool {
+	if x != nil && x.KeepMembers != nil {
+		return *x.KeepMembers
+	}
+	return false
+}
+
 // UserResource declares a user.
 type UserResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -329,7 +389,13 @@ type UserResource struct {
 	// The most that may be spent. Unset means no limit; 0 permits nothing.
 	MaxBudget *string `protobuf:"bytes,4,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
 	// What was spent, written like `max_budget`. Unset leaves the row's spend as it is.
-	Spend         *string `protobuf:"bytes,5,opt,name=spend,proto3,oneof" json:"spend,omitempty"`
+	Spend *string `protobuf:"bytes,5,opt,name=spend,proto3,oneof" json:"spend,omitempty"`
+	// How often the spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in UTC
+	// (1d: at midnight, 1w: on Monday, 1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,20,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
+	// the end of the current one.
+	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +465,20 @@ func (x *UserResource) GetSpend() string {
 	return ""
 }
 
+func (x *UserResource) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *UserResource) GetBudgetResetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BudgetResetAt
+	}
+	return nil
+}
+
 // KeyResource declares a virtual key. Exactly one of `secret` and `hash` names it.
 type KeyResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -432,8 +512,23 @@ type KeyResource struct {
 	TpmLimit *int64 `protobuf:"varint,14,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
 	// Whether the no-match policy created the key. Only such keys are replaced when their user changes teams.
 	AutoRegistered *bool `protobuf:"varint,15,opt,name=auto_registered,json=autoRegistered,proto3,oneof" json:"auto_registered,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How often the spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in UTC
+	// (1d: at midnight, 1w: on Monday, 1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,20,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
+	// the end of the current one.
+	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
+	// Whether the key works only for callers who are mapped to it, never as a credential itself. Default: false.
+	JwtOnly *bool `protobuf:"varint,22,opt,name=jwt_only,json=jwtOnly,proto3,oneof" json:"jwt_only,omitempty"`
+	// How long the key works without being used, such as 720h. Unset means for ever.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,23,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
+	// When the key expires if it is not used. Unset leaves the row's as it is or, if the timeout is new, means
+	// one timeout from now.
+	IdleExpiresAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=idle_expires_at,json=idleExpiresAt,proto3,oneof" json:"idle_expires_at,omitempty"`
+	// The key's encrypted text in base64, as `extauthz export` writes it. Unset leaves the row's as it is.
+	Sealed        *string `protobuf:"bytes,25,opt,name=sealed,proto3,oneof" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeyResource) Reset() {
@@ -571,6 +666,48 @@ func (x *KeyResource) GetAutoRegistered() bool {
 	return false
 }
 
+func (x *KeyResource) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *KeyResource) GetBudgetResetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BudgetResetAt
+	}
+	return nil
+}
+
+func (x *KeyResource) GetJwtOnly() bool {
+	if x != nil && x.JwtOnly != nil {
+		return *x.JwtOnly
+	}
+	return false
+}
+
+func (x *KeyResource) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *KeyResource) GetIdleExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IdleExpiresAt
+	}
+	return nil
+}
+
+func (x *KeyResource) GetSealed() string {
+	if x != nil && x.Sealed != nil {
+		return *x.Sealed
+	}
+	return ""
+}
+
 // MappingResource maps one value of one claim to a key.
 type MappingResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -667,13 +804,13 @@ var File_extauthz_config_v1_resources_proto protoreflect.FileDescriptor
 
 const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\n" +
-	"\"extauthz/config/v1/resources.proto\x12\x12extauthz.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x02\n" +
+	"\"extauthz/config/v1/resources.proto\x12\x12extauthz.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x02\n" +
 	"\fResourceFile\x12N\n" +
 	"\rorganizations\x18\x01 \x03(\v2(.extauthz.config.v1.OrganizationResourceR\rorganizations\x126\n" +
 	"\x05teams\x18\x02 \x03(\v2 .extauthz.config.v1.TeamResourceR\x05teams\x126\n" +
 	"\x05users\x18\x03 \x03(\v2 .extauthz.config.v1.UserResourceR\x05users\x123\n" +
 	"\x04keys\x18\x04 \x03(\v2\x1f.extauthz.config.v1.KeyResourceR\x04keys\x12?\n" +
-	"\bmappings\x18\x05 \x03(\v2#.extauthz.config.v1.MappingResourceR\bmappings\"\x85\x04\n" +
+	"\bmappings\x18\x05 \x03(\v2#.extauthz.config.v1.MappingResourceR\bmappings\"\xa6\x06\n" +
 	"\x14OrganizationResource\x12\"\n" +
 	"\x02id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x00R\x02id\x88\x01\x01\x12#\n" +
@@ -683,13 +820,18 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"max_budget\x18\x04 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
 	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x03R\tmaxBudget\x88\x01\x01\x12\xa1\x01\n" +
 	"\x05spend\x18\x05 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
-	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x04R\x05spend\x88\x01\x01B\x05\n" +
+	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x04R\x05spend\x88\x01\x01\x12\xaf\x01\n" +
+	"\rbudget_window\x18\x06 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a6this.matches('^([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo)$')H\x05R\fbudgetWindow\x88\x01\x01\x12G\n" +
+	"\x0fbudget_reset_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampH\x06R\rbudgetResetAt\x88\x01\x01B\x05\n" +
 	"\x03_idB\b\n" +
 	"\x06_aliasB\n" +
 	"\n" +
 	"\b_blockedB\r\n" +
 	"\v_max_budgetB\b\n" +
-	"\x06_spend\"\x9c\x06\n" +
+	"\x06_spendB\x10\n" +
+	"\x0e_budget_windowB\x12\n" +
+	"\x10_budget_reset_at\"\xa3\t\n" +
 	"\fTeamResource\x12\"\n" +
 	"\x02id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x00R\x02id\x88\x01\x01\x12#\n" +
@@ -705,7 +847,13 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x05R\x05spend\x88\x01\x01\x12)\n" +
 	"\trpm_limit\x18\t \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x06R\brpmLimit\x88\x01\x01\x12)\n" +
 	"\ttpm_limit\x18\n" +
-	" \x01(\x03B\a\xbaH\x04\"\x02(\x00H\aR\btpmLimit\x88\x01\x01B\x05\n" +
+	" \x01(\x03B\a\xbaH\x04\"\x02(\x00H\aR\btpmLimit\x88\x01\x01\x12\xaf\x01\n" +
+	"\rbudget_window\x18\x14 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a6this.matches('^([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo)$')H\bR\fbudgetWindow\x88\x01\x01\x12G\n" +
+	"\x0fbudget_reset_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampH\tR\rbudgetResetAt\x88\x01\x01\x12+\n" +
+	"\amembers\x18\x16 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\ar\x05\x10\x01(\x80\bR\amembers\x12&\n" +
+	"\fkeep_members\x18\x17 \x01(\bH\n" +
+	"R\vkeepMembers\x88\x01\x01B\x05\n" +
 	"\x03_idB\b\n" +
 	"\x06_aliasB\x12\n" +
 	"\x10_organization_idB\n" +
@@ -716,7 +864,10 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\n" +
 	"_rpm_limitB\f\n" +
 	"\n" +
-	"_tpm_limit\"\xfd\x03\n" +
+	"_tpm_limitB\x10\n" +
+	"\x0e_budget_windowB\x12\n" +
+	"\x10_budget_reset_atB\x0f\n" +
+	"\r_keep_members\"\x9e\x06\n" +
 	"\fUserResource\x12\"\n" +
 	"\x02id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x00R\x02id\x88\x01\x01\x12#\n" +
@@ -726,13 +877,18 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"max_budget\x18\x04 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
 	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x03R\tmaxBudget\x88\x01\x01\x12\xa1\x01\n" +
 	"\x05spend\x18\x05 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
-	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x04R\x05spend\x88\x01\x01B\x05\n" +
+	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x04R\x05spend\x88\x01\x01\x12\xaf\x01\n" +
+	"\rbudget_window\x18\x14 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a6this.matches('^([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo)$')H\x05R\fbudgetWindow\x88\x01\x01\x12G\n" +
+	"\x0fbudget_reset_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampH\x06R\rbudgetResetAt\x88\x01\x01B\x05\n" +
 	"\x03_idB\b\n" +
 	"\x06_emailB\n" +
 	"\n" +
 	"\b_blockedB\r\n" +
 	"\v_max_budgetB\b\n" +
-	"\x06_spend\"\xf7\t\n" +
+	"\x06_spendB\x10\n" +
+	"\x0e_budget_windowB\x12\n" +
+	"\x10_budget_reset_at\"\x97\x0f\n" +
 	"\vKeyResource\x12#\n" +
 	"\x05alias\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\bH\x00R\x05alias\x88\x01\x01\x12\x8a\x01\n" +
 	"\x06secret\x18\x02 \x01(\tBm\xbaHg\xba\x01d\n" +
@@ -756,7 +912,16 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\trpm_limit\x18\r \x01(\x03B\a\xbaH\x04\"\x02(\x00H\n" +
 	"R\brpmLimit\x88\x01\x01\x12)\n" +
 	"\ttpm_limit\x18\x0e \x01(\x03B\a\xbaH\x04\"\x02(\x00H\vR\btpmLimit\x88\x01\x01\x12,\n" +
-	"\x0fauto_registered\x18\x0f \x01(\bH\fR\x0eautoRegistered\x88\x01\x01B\b\n" +
+	"\x0fauto_registered\x18\x0f \x01(\bH\fR\x0eautoRegistered\x88\x01\x01\x12\xaf\x01\n" +
+	"\rbudget_window\x18\x14 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a6this.matches('^([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo)$')H\rR\fbudgetWindow\x88\x01\x01\x12G\n" +
+	"\x0fbudget_reset_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampH\x0eR\rbudgetResetAt\x88\x01\x01\x12\x1e\n" +
+	"\bjwt_only\x18\x16 \x01(\bH\x0fR\ajwtOnly\x88\x01\x01\x12M\n" +
+	"\fidle_timeout\x18\x17 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b<H\x10R\vidleTimeout\x88\x01\x01\x12G\n" +
+	"\x0fidle_expires_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampH\x11R\ridleExpiresAt\x88\x01\x01\x12\x87\x01\n" +
+	"\x06sealed\x18\x19 \x01(\tBj\xbaHg\xba\x01d\n" +
+	"\x06base64\x12\x1cbase64 of at most 3072 bytes\x1a<size(this) <= 4096 && this.matches('^[A-Za-z0-9+/]+={0,2}$')H\x12R\x06sealed\x88\x01\x01B\b\n" +
 	"\x06_aliasB\t\n" +
 	"\a_secretB\a\n" +
 	"\x05_hashB\n" +
@@ -774,7 +939,13 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"_rpm_limitB\f\n" +
 	"\n" +
 	"_tpm_limitB\x12\n" +
-	"\x10_auto_registered\"\xb6\x03\n" +
+	"\x10_auto_registeredB\x10\n" +
+	"\x0e_budget_windowB\x12\n" +
+	"\x10_budget_reset_atB\v\n" +
+	"\t_jwt_onlyB\x0f\n" +
+	"\r_idle_timeoutB\x12\n" +
+	"\x10_idle_expires_atB\t\n" +
+	"\a_sealed\"\xb6\x03\n" +
 	"\x0fMappingResource\x12%\n" +
 	"\x06issuer\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x04H\x00R\x06issuer\x88\x01\x01\x12\x9a\x01\n" +
 	"\x05claim\x18\x02 \x01(\tB\x7f\xbaH|\xba\x01q\n" +
@@ -816,19 +987,26 @@ var file_extauthz_config_v1_resources_proto_goTypes = []any{
 	(*KeyResource)(nil),           // 4: extauthz.config.v1.KeyResource
 	(*MappingResource)(nil),       // 5: extauthz.config.v1.MappingResource
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_extauthz_config_v1_resources_proto_depIdxs = []int32{
-	1, // 0: extauthz.config.v1.ResourceFile.organizations:type_name -> extauthz.config.v1.OrganizationResource
-	2, // 1: extauthz.config.v1.ResourceFile.teams:type_name -> extauthz.config.v1.TeamResource
-	3, // 2: extauthz.config.v1.ResourceFile.users:type_name -> extauthz.config.v1.UserResource
-	4, // 3: extauthz.config.v1.ResourceFile.keys:type_name -> extauthz.config.v1.KeyResource
-	5, // 4: extauthz.config.v1.ResourceFile.mappings:type_name -> extauthz.config.v1.MappingResource
-	6, // 5: extauthz.config.v1.KeyResource.expires_at:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1,  // 0: extauthz.config.v1.ResourceFile.organizations:type_name -> extauthz.config.v1.OrganizationResource
+	2,  // 1: extauthz.config.v1.ResourceFile.teams:type_name -> extauthz.config.v1.TeamResource
+	3,  // 2: extauthz.config.v1.ResourceFile.users:type_name -> extauthz.config.v1.UserResource
+	4,  // 3: extauthz.config.v1.ResourceFile.keys:type_name -> extauthz.config.v1.KeyResource
+	5,  // 4: extauthz.config.v1.ResourceFile.mappings:type_name -> extauthz.config.v1.MappingResource
+	6,  // 5: extauthz.config.v1.OrganizationResource.budget_reset_at:type_name -> google.protobuf.Timestamp
+	6,  // 6: extauthz.config.v1.TeamResource.budget_reset_at:type_name -> google.protobuf.Timestamp
+	6,  // 7: extauthz.config.v1.UserResource.budget_reset_at:type_name -> google.protobuf.Timestamp
+	6,  // 8: extauthz.config.v1.KeyResource.expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 9: extauthz.config.v1.KeyResource.budget_reset_at:type_name -> google.protobuf.Timestamp
+	7,  // 10: extauthz.config.v1.KeyResource.idle_timeout:type_name -> google.protobuf.Duration
+	6,  // 11: extauthz.config.v1.KeyResource.idle_expires_at:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_resources_proto_init() }
