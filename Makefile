@@ -37,7 +37,7 @@ PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy clean
+.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate licenses deps tools envoy clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,12 +58,14 @@ format: $(GOLANGCI_LINT) $(BUF) ## Format Go and protocol files
 	$(GOLANGCI_LINT) fmt
 	$(BUF) format --write proto
 
-generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code and the configuration reference
+generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration reference and the list of licenses
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUF) generate
 	@mkdir -p docs
 	$(BUF) build proto -o - | go run ./internal/config/refdoc -config internal/config/testdata/full.yaml \
 	  -resources internal/config/testdata/resources.yaml >$(CACHE)/configuration.md
 	mv $(CACHE)/configuration.md docs/configuration.md
+	go run ./build/licenses >$(CACHE)/licenses.csv
+	mv $(CACHE)/licenses.csv third_party/licenses.csv
 
 generate-check: generate ## Fail if `make generate` changes anything
 	@build/generate-check.sh
@@ -81,6 +83,10 @@ k8s-validate: $(KUSTOMIZE) $(K8S_STAMP) ## Render deploy/k8s and check it agains
 envoy-validate: envoy ## Let Envoy check the configurations in deploy/
 	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
+
+licenses: ## Check the licenses of what is linked, and collect their texts in bin/licenses
+	rm -rf bin/licenses
+	go run ./build/licenses -texts bin/licenses >/dev/null
 
 deps: envoy ## Install what the tests need: Envoy and PostgreSQL
 	@build/postgres.sh
