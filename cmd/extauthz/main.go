@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for rules that name a time zone, in an image without them
 )
 
 func main() {
