@@ -149,7 +149,7 @@ func (d *demo) serve(ctx context.Context, ended chan<- error) (addresses, error)
 	started := make(chan addresses, 1)
 	failed := make(chan error, 1)
 	go func() {
-		err := serve(ctx, settings, log, func(at addresses) { started <- at })
+		err := serve(ctx, settings, configFile{}, log, func(at addresses) { started <- at })
 		failed <- err
 		ended <- errors.Join(err, log.Close())
 	}()

@@ -99,7 +99,11 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 	if err != nil {
 		return nil, usageError{err}
 	}
-	server, err := newServer(c, verifier, rows, seals, func(context.Context, *authz.Decision, time.Duration) {})
+	rules, err := decisionsOf(c, verifier, rows, seals)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	server, err := authz.NewServer(rules)
 	if err != nil {
 		return nil, usageError{err}
 	}

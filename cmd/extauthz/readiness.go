@@ -22,7 +22,7 @@ var errDraining = errors.New("draining")
 // database must not take every replica out of service at once.
 type readiness struct {
 	checks   *health.Server
-	verifier *token.Verifier
+	verifier *atomic.Pointer[token.Verifier]
 	store    store.Store // nil: none is configured
 	logger   *slog.Logger
 
@@ -44,7 +44,7 @@ func (r *readiness) check(ctx context.Context) error {
 		}
 		r.storeSeen.Store(true)
 	}
-	return r.verifier.Ready()
+	return r.verifier.Load().Ready()
 }
 
 // watch keeps the gRPC health status and logs its changes until ctx ends.

@@ -20,7 +20,6 @@ import (
 	"github.com/extauthz/extauthz/pkg/authz"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
-	"github.com/extauthz/extauthz/pkg/token"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
@@ -28,14 +27,11 @@ import (
 type addresses struct{ server, telemetry string }
 
 // serve runs the service until ctx ends. It is the one place where everything is wired.
-func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(addresses)) error {
-	logger := newLogger(out, c.GetLog().GetLevel())
+func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writer, started func(addresses)) error {
+	level := &slog.LevelVar{}
+	logger := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	metrics := telemetry.NewMetrics(version())
 
-	verifier, err := token.NewVerifier(issuersOf(c), token.Options{Logger: logger})
-	if err != nil {
-		return usageError{err}
-	}
 	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return s })
 	if err != nil {
 		return err
@@ -45,10 +41,8 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	if err != nil {
 		return usageError{err}
 	}
-	server, err := newServer(c, verifier, rows, seals, telemetry.Observer(metrics, &telemetry.DecisionLog{
-		Logger: logger, AllowSampleRate: c.GetLog().GetAllowSampleRate(),
-	}))
-	if err != nil {
+	decisions := &configuration{file: file, logger: logger, logLevel: level, metrics: metrics, rows: rows, seals: seals}
+	if err := decisions.enforce(c); err != nil {
 		return usageError{err}
 	}
 
@@ -64,11 +58,11 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	defer func() { _ = telemetryListener.Close() }()
 
 	checks := health.NewServer()
-	ready := &readiness{checks: checks, verifier: verifier, store: rows.store, logger: logger}
+	ready := &readiness{checks: checks, verifier: &decisions.verifier, store: rows.store, logger: logger}
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
-		logger: logger, verifier: verifier, ready: ready, seals: seals, store: rows.store,
-		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),
+		logger: logger, decisions: decisions, ready: ready, seals: seals, store: rows.store,
+		grpc:         authz.NewGRPCServer(decisions.server, checks, grpcOptions(c.GetServer())),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
 		drainDelay:   c.GetServer().GetDrainDelay().AsDuration(),
 		drainTimeout: c.GetServer().GetDrainTimeout().AsDuration(),
@@ -77,14 +71,6 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	logger.Info("listening", "server", at.server, "telemetry", at.telemetry, "version", version())
 	started(at)
 	return s.run(ctx, listener, telemetryListener)
-}
-
-func newLogger(out io.Writer, level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: l}))
 }
 
 func grpcOptions(s *configv1.Server) authz.GRPCOptions {
@@ -96,14 +82,13 @@ func grpcOptions(s *configv1.Server) authz.GRPCOptions {
 	}
 }
 
-func newServer(
-	c *configv1.Config, verifier authz.Verifier, rows *rows, seals *keysetFile, observe func(context.Context, *authz.Decision, time.Duration),
-) (*authz.Server, error) {
+// decisionsOf returns what a server needs to decide by the configuration, but for its observer.
+func decisionsOf(c *configv1.Config, verifier authz.Verifier, rows *rows, seals *keysetFile) (authz.Config, error) {
 	profiles := make(map[string]authz.Profile)
 	for _, v := range variantsOf(c) {
 		decider, err := newAuthorizer(c, v, verifier, rows, seals)
 		if err != nil {
-			return nil, err
+			return authz.Config{}, err
 		}
 		profiles[v.name] = authz.Profile{
 			Authorizer:   decider,
@@ -113,7 +98,7 @@ func newServer(
 			Shadow:       v.shadow,
 		}
 	}
-	return authz.NewServer(authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration(), Observe: observe})
+	return authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration()}, nil
 }
 
 func newAuthorizer(c *configv1.Config, v variant, verifier authz.Verifier, rows *rows, seals *keysetFile) (*authz.Authorizer, error) {
@@ -203,7 +188,7 @@ func storeOptions(s *configv1.Store) store.Options {
 // service is what runs.
 type service struct {
 	logger       *slog.Logger
-	verifier     *token.Verifier
+	decisions    *configuration
 	ready        *readiness
 	seals        *keysetFile // nil: keys are not sealed
 	store        store.Store // nil: there is none
@@ -216,7 +201,7 @@ type service struct {
 // run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others.
 func (s *service) run(ctx context.Context, server, telemetryListener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { s.verifier.Run(ctx); return nil })
+	group.Go(func() error { s.decisions.watch(ctx); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
 	group.Go(func() error { s.seals.watch(ctx); return nil })
 	group.Go(func() error { s.resetBudgets(ctx); return nil })

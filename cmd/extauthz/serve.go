@@ -13,16 +13,17 @@ func newServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Answer Envoy's authorization calls until SIGTERM",
-		Long: `serve answers Envoy's authorization calls until SIGTERM or SIGINT, then drains.
+		Long: `serve answers Envoy's authorization calls until SIGTERM or SIGINT, then drains. A configuration file that
+changes is taken over within seconds, on SIGHUP at once; one that is not valid leaves the old one in force.
 
 Decisions are logged to standard output, one JSON object a line.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := config.Load(file)
+			settings, read, err := readConfig(file)
 			if err != nil {
 				return usageError{err}
 			}
-			return serve(c.Context(), settings, c.OutOrStdout(), func(addresses) {})
+			return serve(c.Context(), settings, read, c.OutOrStdout(), func(addresses) {})
 		},
 	}
 	addConfigFlag(c, &file)

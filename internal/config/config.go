@@ -8,15 +8,11 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/extauthz/extauthz/internal/config/yamlfile"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
@@ -33,11 +29,20 @@ const maxSecretBytes = 64 << 10
 // allowed: what would be right. Of several faults it is the first in the file, where one in the YAML or in a
 // value's type comes before any in what the values mean.
 func Load(path string) (*configv1.Config, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, os.LookupEnv)
+}
+
+// Read returns the content of a configuration file, for [Parse]. Its errors have the form of Load's.
+func Read(path string) ([]byte, error) {
 	data, err := readFile(path, MaxFileBytes)
 	if err != nil {
 		return nil, &yamlfile.Error{File: path, Line: 1, Column: 1, Reason: err.Error(), Allowed: "a readable file of at most 1 MiB"}
 	}
-	return Parse(path, data, os.LookupEnv)
+	return data, nil
 }
 
 // Parse is [Load] for a file that was read already; the name is for the errors. It reads the file that
@@ -60,17 +65,6 @@ func Parse(name string, data []byte, lookup yamlfile.Lookup) (*configv1.Config, 
 		return nil, err
 	}
 	return c, nil
-}
-
-// Digest names the content of a configuration: two files with the same values, from whatever
-// variables and files, have the same digest. It is stable within one version of the program only.
-func Digest(c *configv1.Config) (string, error) {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // readSecrets replaces the name of a file by what is in it. The error names the field and never the content.

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/extauthz/extauthz/internal/config"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
@@ -181,25 +179,6 @@ func TestLoadRefusesWhatItCannotRead(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
-	}
-}
-
-func TestDigest(t *testing.T) {
-	digest := func(c *configv1.Config) string {
-		d, err := config.Digest(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	a := parse(t, minimal)
-	b := parse(t, "# the same\nlog: {level: info}\n"+minimal)
-	c := parse(t, minimal+"log: {level: warn}")
-	if digest(a) != digest(b) || !proto.Equal(a, b) {
-		t.Error("equal configurations have different digests")
-	}
-	if digest(a) == digest(c) {
-		t.Error("different configurations have the same digest")
 	}
 }
 

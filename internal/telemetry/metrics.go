@@ -24,6 +24,7 @@ type Metrics struct {
 	shadowed  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	store     *prometheus.HistogramVec
+	reloads   *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -48,13 +49,17 @@ func NewMetrics(version string) *Metrics {
 			Help:    "Time of a call to the store, by operation and result (ok, absent, error).",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 		}, []string{"operation", "result"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "extauthz_configuration_reloads_total",
+			Help: "Changes of the configuration file, by result (ok, or error: the one before stays in force).",
+		}, []string{"result"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "extauthz_build_info", Help: "Always 1; the label is the binary's version.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, build,
+	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, m.reloads, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -79,6 +84,15 @@ func (m *Metrics) Stored(operation string, err error, elapsed time.Duration) {
 		result = "error"
 	}
 	m.store.WithLabelValues(operation, result).Observe(elapsed.Seconds())
+}
+
+// Reloaded counts a changed configuration file.
+func (m *Metrics) Reloaded(err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.reloads.WithLabelValues(result).Inc()
 }
 
 func verdictOf(d *authz.Decision) string {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -19,7 +20,7 @@ import (
 	"github.com/extauthz/extauthz/internal/trace"
 )
 
-// Config configures a [Server].
+// Config says how a [Server] decides. A server runs by one as a whole, and can be given another.
 type Config struct {
 	// Profiles are by name. An Envoy route selects one by the context extension "profile"; one that
 	// selects none gets "". A profile that is not here denies.
@@ -52,6 +53,11 @@ const profileExtension = "profile"
 // Server implements envoy.service.auth.v3.Authorization. It is safe for concurrent use.
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
+	rules atomic.Pointer[rules]
+}
+
+// rules are a compiled Config.
+type rules struct {
 	config   Config
 	profiles map[string]*profile
 	fallback responder // for requests whose profile is unknown: it only ever denies
@@ -67,23 +73,34 @@ type profile struct {
 
 // NewServer returns a server.
 func NewServer(config Config) (*Server, error) {
-	s := &Server{config: config, profiles: make(map[string]*profile)}
+	s := &Server{}
+	if err := s.Replace(config); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Replace makes the server decide by another configuration, whole, from the next check on. Checks under
+// way end by the one they began with. On an error the server goes on as it was.
+func (s *Server) Replace(config Config) error {
+	compiled := &rules{config: config, profiles: make(map[string]*profile)}
 	for name, p := range config.Profiles {
 		models, err := newModelReader(p.ModelHeaders)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		s.profiles[name] = &profile{
+		compiled.profiles[name] = &profile{
 			reader:   requestReader{selector: p.Selector, models: models},
 			decider:  p.Authorizer,
 			response: newResponder(p.Response, p.Authorizer.CredentialHeaders),
 			shadow:   p.Shadow,
 		}
 	}
-	if p, ok := s.profiles[""]; ok {
-		s.fallback = p.response
+	if p, ok := compiled.profiles[""]; ok {
+		compiled.fallback = p.response
 	}
-	return s, nil
+	s.rules.Store(compiled)
+	return nil
 }
 
 // deadlineMargin is kept back from Envoy's deadline to send the answer in.
@@ -91,32 +108,32 @@ const deadlineMargin = 10 * time.Millisecond
 
 // Check implements the gRPC service. It never returns an error.
 func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (out *authv3.CheckResponse, _ error) {
-	start := time.Now()
+	start, r := time.Now(), s.rules.Load()
 	defer func() {
 		if p := recover(); p != nil && out == nil { // a bug in building or observing the answer
-			out = s.fallback.deny(&Decision{ID: rand.Text(), Outcome: outcomeOf(errInternal)})
+			out = r.fallback.deny(&Decision{ID: rand.Text(), Outcome: outcomeOf(errInternal)})
 		}
 	}()
-	d, answer := s.answer(ctx, in, &trace.Record{})
-	s.config.Observe(ctx, d, time.Since(start))
+	d, answer := r.answer(ctx, in, &trace.Record{})
+	r.config.Observe(ctx, d, time.Since(start))
 	return answer, nil
 }
 
 // Explain is Check with its steps written down, for the operator. It is observed by nobody.
 func (s *Server) Explain(ctx context.Context, in *authv3.CheckRequest) (*Decision, *authv3.CheckResponse, []trace.Step) {
 	record := &trace.Record{Steps: []trace.Step{}}
-	d, out := s.answer(ctx, in, record)
+	d, out := s.rules.Load().answer(ctx, in, record)
 	return d, out, record.Steps
 }
 
-func (s *Server) answer(ctx context.Context, in *authv3.CheckRequest, record *trace.Record) (*Decision, *authv3.CheckResponse) {
+func (r *rules) answer(ctx context.Context, in *authv3.CheckRequest, record *trace.Record) (*Decision, *authv3.CheckResponse) {
 	name := in.GetAttributes().GetContextExtensions()[profileExtension]
-	p, known := s.profiles[name]
+	p, known := r.profiles[name]
 	if !known {
 		d := &Decision{ID: rand.Text(), Err: fmt.Errorf("%w: %q", errProfile, name), Outcome: outcomeOf(errProfile)}
-		return d, s.fallback.deny(d)
+		return d, r.fallback.deny(d)
 	}
-	d := s.decide(trace.With(ctx, record), p, in)
+	d := r.decide(trace.With(ctx, record), p, in)
 	if len(record.Shadowed) > 0 {
 		d.Shadowed = outcomeOf(record.Shadowed[0]).Reason
 	}
@@ -125,8 +142,8 @@ func (s *Server) answer(ctx context.Context, in *authv3.CheckRequest, record *tr
 
 // decide reads the request and decides it. The decision is looked at once more at its end: one that
 // took too long, or whose caller has gone, is an outage and not its partial result.
-func (s *Server) decide(ctx context.Context, p *profile, in *authv3.CheckRequest) *Decision {
-	ctx, cancel := s.withDeadline(ctx)
+func (r *rules) decide(ctx context.Context, p *profile, in *authv3.CheckRequest) *Decision {
+	ctx, cancel := r.withDeadline(ctx)
 	defer cancel()
 	d := &Decision{ID: rand.Text()}
 	d.Err = p.safely(ctx, in, d)
@@ -152,8 +169,8 @@ func (p *profile) deny(ctx context.Context, d *Decision) {
 	d.Source, d.Secret, d.Outcome = "", "", outcomeOf(d.Err)
 }
 
-func (s *Server) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline := time.Now().Add(s.config.Timeout)
+func (r *rules) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline := time.Now().Add(r.config.Timeout)
 	if theirs, ok := ctx.Deadline(); ok && theirs.Add(-deadlineMargin).Before(deadline) {
 		deadline = theirs.Add(-deadlineMargin)
 	}

@@ -224,16 +224,16 @@ func TestOutageAsError(t *testing.T) {
 func TestUnsafeHeaderValueIsNotSent(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "a\r\nx-evil: 1"}}
-	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
+	expectDenied(t, s.rules.Load().profiles[""].response.answer(d), 503, "internal_error")
 	d = &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "\xff"}}
-	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
+	expectDenied(t, s.rules.Load().profiles[""].response.answer(d), 503, "internal_error")
 }
 
 func TestZeroDecisionDenies(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{}
 	d.Outcome = outcomeOf(errInternal)
-	expectDenied(t, s.profiles[""].response.answer(d), 503, "internal_error")
+	expectDenied(t, s.rules.Load().profiles[""].response.answer(d), 503, "internal_error")
 	if (&Decision{}).Allowed() || (&Decision{Source: "team", Err: io.EOF}).Allowed() {
 		t.Error("a decision without a source, or with an error, is an ALLOW")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,6 +110,21 @@ func (v *Verifier) add(config Issuer, opts Options) error {
 	v.issuers[config.URL] = i
 	v.order = append(v.order, i)
 	return nil
+}
+
+// Adopt takes over the keys that old has, at their age, of the issuers whose keys come from the same place
+// and are judged alike: a new configuration must not begin with an outage. Call it before Run.
+func (v *Verifier) Adopt(old *Verifier) {
+	for url, i := range v.issuers {
+		if before, known := old.issuers[url]; known && i.sameKeys(before.Issuer) {
+			i.keys.current.Store(before.keys.current.Load())
+		}
+	}
+}
+
+// sameKeys reports whether a fetch for other would have brought the same keys.
+func (i *issuer) sameKeys(other Issuer) bool {
+	return i.JWKSURL == other.JWKSURL && i.CAFile == other.CAFile && i.RootCAs == other.RootCAs && slices.Equal(i.Algorithms, other.Algorithms)
 }
 
 // Run fetches each issuer's keys at once, with backoff until they are there, and then keeps them fresh
