@@ -99,7 +99,7 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 	if err != nil {
 		return nil, usageError{err}
 	}
-	rules, err := decisionsOf(c, verifier, rows, seals)
+	rules, err := decisionsOf(c, parts{verifier: verifier, rows: rows, seals: seals})
 	if err != nil {
 		return nil, usageError{err}
 	}

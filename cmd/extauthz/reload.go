@@ -42,8 +42,7 @@ type configuration struct {
 	logger   *slog.Logger
 	logLevel *slog.LevelVar
 	metrics  *telemetry.Metrics
-	rows     *rows
-	seals    *keysetFile // nil: keys are not sealed
+	parts    parts // but for the verifier
 
 	inForce  *configv1.Config
 	server   *authz.Server
@@ -60,7 +59,9 @@ func (c *configuration) enforce(next *configv1.Config) error {
 	if err != nil {
 		return err
 	}
-	rules, err := decisionsOf(next, verifier, c.rows, c.seals)
+	p := c.parts
+	p.verifier = verifier
+	rules, err := decisionsOf(next, p)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,14 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	if err != nil {
 		return usageError{err}
 	}
-	decisions := &configuration{file: file, logger: logger, logLevel: level, metrics: metrics, rows: rows, seals: seals}
+	callers, err := newCallers(c.GetCache())
+	if err != nil {
+		return err
+	}
+	defer callers.Close()
+	decisions := &configuration{
+		file: file, logger: logger, logLevel: level, metrics: metrics, parts: parts{rows: rows, seals: seals, callers: callers},
+	}
 	if err := decisions.enforce(c); err != nil {
 		return usageError{err}
 	}
@@ -82,11 +89,19 @@ func grpcOptions(s *configv1.Server) authz.GRPCOptions {
 	}
 }
 
+// parts are what a configuration's decisions are made with.
+type parts struct {
+	verifier authz.Verifier
+	rows     *rows
+	seals    *keysetFile    // nil: keys are not sealed
+	callers  *authz.Callers // nil: every token is verified each time
+}
+
 // decisionsOf returns what a server needs to decide by the configuration, but for its observer.
-func decisionsOf(c *configv1.Config, verifier authz.Verifier, rows *rows, seals *keysetFile) (authz.Config, error) {
+func decisionsOf(c *configv1.Config, p parts) (authz.Config, error) {
 	profiles := make(map[string]authz.Profile)
 	for _, v := range variantsOf(c) {
-		decider, err := newAuthorizer(c, v, verifier, rows, seals)
+		decider, err := newAuthorizer(c, v, p)
 		if err != nil {
 			return authz.Config{}, err
 		}
@@ -101,8 +116,8 @@ func decisionsOf(c *configv1.Config, verifier authz.Verifier, rows *rows, seals 
 	return authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration()}, nil
 }
 
-func newAuthorizer(c *configv1.Config, v variant, verifier authz.Verifier, rows *rows, seals *keysetFile) (*authz.Authorizer, error) {
-	directory := rows.directory
+func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, error) {
+	directory := p.rows.directory
 	if static, err := staticTeamsOf(v.policy); err != nil {
 		return nil, err
 	} else if static != nil {
@@ -121,19 +136,27 @@ func newAuthorizer(c *configv1.Config, v variant, verifier authz.Verifier, rows 
 		return nil, err
 	}
 	a := &authz.Authorizer{
-		Verifier: verifier, Policy: policy, Claims: claims,
+		Verifier: p.verifier, Policy: policy, Claims: claims, Callers: p.callers,
 		CredentialHeaders: c.GetCredentials().GetHeaders(),
 		VirtualKeys:       c.GetCredentials().GetVirtualKeys(),
 		Now:               time.Now,
 	}
-	if seals != nil {
-		mappings.Seal = seals.seal
+	if p.seals != nil {
+		mappings.Seal = p.seals.seal
 	}
 	if v.credential == "virtual_key" {
-		a.OpenKey = seals.open
+		a.OpenKey = p.seals.open
 	}
-	a.Resolver = mapping.NewResolver(mappings, rows.mappings)
+	a.Resolver = mapping.NewResolver(mappings, p.rows.mappings)
 	return a, nil
+}
+
+// newCallers returns the memory of verified tokens; nil if there is to be none.
+func newCallers(c *configv1.Cache) (*authz.Callers, error) {
+	if c.GetMaxTokenBytes() == 0 {
+		return nil, nil
+	}
+	return authz.NewCallers(int64(c.GetMaxTokenBytes()))
 }
 
 // rows are the store as the decision sees it. With no store, directory and mappings are nil.

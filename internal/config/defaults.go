@@ -70,6 +70,7 @@ func setCacheDefaults(c *configv1.Cache) {
 	fillTime(&c.Ttl, 30*time.Second)
 	fill(&c.MaxEntries, 100_000)
 	fill(&c.MaxAbsentEntries, 20_000)
+	fill(&c.MaxTokenBytes, 64<<20)
 }
 
 func setIssuerDefaults(i *configv1.Issuer) {

@@ -33,6 +33,7 @@ func stated() map[string]string {
 		"cache.ttl":                               "30s",
 		"cache.max_entries":                       "100000",
 		"cache.max_absent_entries":                "20000",
+		"cache.max_token_bytes":                   "67108864",
 		"issuers[].algorithms":                    "[RS256, ES256, EdDSA]",
 		"issuers[].leeway":                        "30s",
 		"issuers[].max_lifetime":                  "24h",

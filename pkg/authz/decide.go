@@ -58,6 +58,8 @@ type Authorizer struct {
 	Policy   *teams.Policy
 	Claims   map[token.IssuerURL]teams.ClaimPaths
 	Resolver *mapping.Resolver
+	// Callers, if not nil, remembers verified tokens. Authorizers may share it.
+	Callers *Callers
 	// CredentialHeaders are the lower-case names of the headers that may carry the credential.
 	CredentialHeaders []string
 	// VirtualKeys accepts a virtual key as the credential.
@@ -89,18 +91,16 @@ func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
 
 // decideToken decides for a caller with a JWT.
 func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool, d *Decision) error {
-	claims, err := a.Verifier.Verify(ctx, bearer)
+	c, err := a.authenticate(ctx, bearer)
 	if err != nil {
 		return err
 	}
-	trace.From(ctx).Add("token", "verified, of issuer %s, expires %s", claims.Issuer, claims.Expiry.UTC().Format(time.RFC3339))
 	if public {
 		d.Source = SourcePublic
 		return nil
 	}
-	if d.Identity, err = a.identify(ctx, claims); err != nil {
-		return err
-	}
+	d.Identity = c.identity
+	explainIdentity(ctx, c.identity)
 	if err := a.Policy.Admit(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool
 	if d.Member, err = a.Policy.Place(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}
-	result, err := a.Resolver.Resolve(ctx, claims, d.Identity, d.Member)
+	result, err := a.Resolver.Resolve(ctx, c.claims, d.Identity, d.Member)
 	if err != nil {
 		return err
 	}
@@ -152,19 +152,6 @@ func (a *Authorizer) decideKey(ctx context.Context, secret keys.Secret, public b
 	a.Resolver.Used(ctx, key)
 	d.Source = SourceVirtualKey
 	return nil
-}
-
-func (a *Authorizer) identify(ctx context.Context, claims token.Claims) (teams.Identity, error) {
-	paths, known := a.Claims[claims.Issuer]
-	if !known {
-		return teams.Identity{}, fmt.Errorf("%w: no claim paths", token.ErrIssuerUnknown)
-	}
-	id := paths.Identify(claims)
-	if record := trace.From(ctx); record.Explaining() {
-		record.Add("identity", "user %q, email %q, team %q, teams %q, organization %q, roles %q, scopes %q",
-			id.UserID, id.Email, id.TeamID, id.TeamIDs, id.OrganizationID, id.Roles, id.Scopes)
-	}
-	return id, nil
 }
 
 // admin ends the decision for a proxy admin, who needs no team and no key: a mapping is never

@@ -2,6 +2,7 @@ package teams
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -13,17 +14,68 @@ import (
 // case-sensitive and by whole segments: `/public` never matches `/publicx`. A name without a
 // slash is a group.
 type Routes struct {
-	groups map[string][]string
+	groups map[string]routeGroup
+}
+
+// routeGroup is the patterns of a group, those without placeholders under their path: some groups have a
+// hundred, and every request is matched against several groups.
+type routeGroup struct {
+	members  []string
+	literals map[string][]string // methods by path; "" stands for every known one
+	patterns []string
+}
+
+func newRouteGroup(members []string) routeGroup {
+	g := routeGroup{members: members, literals: make(map[string][]string)}
+	for _, pattern := range members {
+		if strings.ContainsAny(pattern, "{*") {
+			g.patterns = append(g.patterns, pattern)
+			continue
+		}
+		method, path, named := strings.Cut(pattern, " ")
+		if !named {
+			method, path = "", pattern
+		}
+		g.literals[path] = append(g.literals[path], method)
+	}
+	return g
+}
+
+func (g routeGroup) match(method, path string) bool {
+	for _, m := range g.literals[path] {
+		if m == method && m != "" || m == "" && isKnownMethod(method) {
+			return true
+		}
+	}
+	for _, pattern := range g.patterns {
+		if matchRoute(pattern, method, path) {
+			return true
+		}
+	}
+	return false
 }
 
 // knownMethods are those that a pattern without a method matches. Any other method is matched only
 // by a pattern that names it, so that an upstream's private verbs are never granted by accident.
-const knownMethods = " GET HEAD POST PUT PATCH DELETE OPTIONS "
+func knownMethods() []string {
+	return []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+}
+
+func isKnownMethod(method string) bool {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return true
+	}
+	return false
+}
 
 // NewRoutes returns a matcher that knows the built-in groups and the operator's own. A member of a
 // group is a pattern or the name of a built-in group.
 func NewRoutes(own map[string][]string) (*Routes, error) {
-	groups := builtinGroups()
+	groups := make(map[string]routeGroup)
+	for name, members := range builtinGroups() {
+		groups[name] = newRouteGroup(members)
+	}
 	for name := range own {
 		if _, taken := groups[name]; taken {
 			return nil, fmt.Errorf("route group %q: the name is built in", name)
@@ -32,7 +84,7 @@ func NewRoutes(own map[string][]string) (*Routes, error) {
 			return nil, err
 		}
 	}
-	builtin := &Routes{groups: builtinGroups()}
+	builtin := &Routes{groups: maps.Clone(groups)}
 	for name, members := range own {
 		var flat []string
 		for _, member := range members {
@@ -40,12 +92,12 @@ func NewRoutes(own map[string][]string) (*Routes, error) {
 				return nil, fmt.Errorf("route group %q: %w", name, err)
 			}
 			if group, ok := builtin.groups[member]; ok {
-				flat = append(flat, group...)
+				flat = append(flat, group.members...)
 			} else {
 				flat = append(flat, member)
 			}
 		}
-		groups[name] = flat
+		groups[name] = newRouteGroup(flat)
 	}
 	return &Routes{groups: groups}, nil
 }
@@ -70,7 +122,7 @@ func (r *Routes) Groups() []string {
 }
 
 // Members returns the patterns of a group; nil if there is no such group.
-func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group]) }
+func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group].members) }
 
 // Check reports what is wrong with a pattern or a group's name. Match lets an invalid pattern match
 // nothing, so a list that holds only invalid ones permits nothing.
@@ -125,7 +177,7 @@ func validPlaceholder(segment string) bool {
 func (r *Routes) Match(list []string, method, path string) bool {
 	for _, pattern := range list {
 		if group, ok := r.groups[pattern]; ok {
-			if matchAny(group, method, path) {
+			if group.match(method, path) {
 				return true
 			}
 		} else if matchRoute(pattern, method, path) {
@@ -144,7 +196,7 @@ func (r *Routes) Covers(list []string, method, path string) bool {
 	if isKnownMethod(method) {
 		return false
 	}
-	for _, known := range strings.Fields(knownMethods) { // a pattern without a method matches each of them
+	for _, known := range knownMethods() { // a pattern without a method matches each of them
 		if !r.Match(list, known, path) {
 			return false
 		}
@@ -157,25 +209,12 @@ func (r *Routes) Allow(list []string, method, path string) bool {
 	return len(list) == 0 || r.Match(list, method, path)
 }
 
-func matchAny(patterns []string, method, path string) bool {
-	for _, pattern := range patterns {
-		if matchRoute(pattern, method, path) {
-			return true
-		}
-	}
-	return false
-}
-
 func matchRoute(pattern, method, path string) bool {
 	want, rest, named := strings.Cut(pattern, " ")
 	if !named {
 		return isKnownMethod(method) && matchPath(pattern, path)
 	}
 	return want == method && matchPath(rest, path)
-}
-
-func isKnownMethod(method string) bool {
-	return method != "" && !strings.Contains(method, " ") && strings.Contains(knownMethods, " "+method+" ")
 }
 
 func matchPath(pattern, path string) bool {

@@ -21,7 +21,8 @@ func (i *issuer) checkClaims(claims map[string]any, now time.Time) (Claims, erro
 	if err := i.checkDates(dates, now); err != nil {
 		return Claims{}, err
 	}
-	return Claims{Issuer: i.URL, Expiry: dates.exp, Values: claims}, nil
+	from, until := i.period(dates)
+	return Claims{Issuer: i.URL, Expiry: dates.exp, Values: claims, proof: proof{issuer: i, from: from, until: until}}, nil
 }
 
 // checkAudience requires one of the issuer's audiences, byte for byte, in aud: a string or an array of
@@ -88,6 +89,18 @@ func numericDate(claims map[string]any, name string) (time.Time, error) {
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*float64(time.Second))), nil
+}
+
+// period is when checkDates passes: from the first instant on, and before the second.
+func (i *issuer) period(d dates) (from, until time.Time) {
+	from = d.exp.Add(-i.MaxLifetime) // without iat, the lifetime counts from now
+	if !d.iat.IsZero() {
+		from = d.iat.Add(-i.Leeway)
+	}
+	if notBefore := d.nbf.Add(-i.Leeway); notBefore.After(from) {
+		from = notBefore
+	}
+	return from, d.exp.Add(i.Leeway)
 }
 
 // checkDates applies RFC 7519 sections 4.1.4 to 4.1.6 with leeway. The lifetime is bounded, so that a

@@ -18,6 +18,27 @@ type Claims struct {
 	Expiry time.Time
 	// Values is the claims object as decoded from JSON; numbers are json.Number. It must not be changed.
 	Values map[string]any
+
+	proof proof
+}
+
+// proof is what made the claims trustworthy. The zero value proves nothing.
+type proof struct {
+	issuer *issuer
+	keys   *keySet // that held the key
+	// from and until bound the times at which the token's dates pass, leeway included.
+	from, until time.Time
+}
+
+// Current reports whether verifying the token anew would still accept it: its dates pass now, and its
+// issuer's keys are those that it was verified by. Whoever keeps verified claims asks it each time.
+func (c Claims) Current() bool {
+	p := c.proof
+	if p.issuer == nil || p.keys == nil || p.issuer.keys.inUse() != p.keys {
+		return false
+	}
+	now := p.issuer.keys.opts.Now()
+	return !now.Before(p.from) && now.Before(p.until)
 }
 
 // Path is a parsed claim path: member names from the claims object inwards.

@@ -52,17 +52,19 @@ func newKeySource(config Issuer, fetch func(context.Context) (*keySet, error), o
 	}
 }
 
-// keyFor returns the key for a token with this header. Callers whose kid is known never wait.
-func (s *keySource) keyFor(ctx context.Context, h header, alg algorithm) (*publicKey, error) {
+// keyFor returns the key for a token with this header, and the set that it is of. Callers whose kid is
+// known never wait.
+func (s *keySource) keyFor(ctx context.Context, h header, alg algorithm) (*publicKey, *keySet, error) {
 	set, waited, err := s.loaded(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	key, err := set.find(h, alg)
-	if waited || !errors.Is(err, errKidUnknown) {
-		return key, err
+	if !waited && errors.Is(err, errKidUnknown) {
+		set = s.afterRefresh(ctx, set)
+		key, err = set.find(h, alg)
 	}
-	return s.afterRefresh(ctx, set).find(h, alg)
+	return key, set, err
 }
 
 // loaded returns the keys in use. While there are none its callers share a fetch, and waited is true.

@@ -93,7 +93,7 @@ func TestFirstLoadIsShared(t *testing.T) {
 			if n == 0 {
 				ctx = first
 			}
-			go func() { _, err := source.keyFor(ctx, head, eddsa()); verdicts <- err }()
+			go func() { _, _, err := source.keyFor(ctx, head, eddsa()); verdicts <- err }()
 			synctest.Wait() // the first one starts the fetch, the others join it
 		}
 		cancel()
@@ -117,7 +117,7 @@ func TestFetchHasItsOwnDeadline(t *testing.T) {
 		fake, source, head := newFake(t)
 		fake.behave(fakeBehaviour{hangs: true})
 		began := time.Now()
-		if _, err := source.keyFor(t.Context(), head, eddsa()); !errors.Is(err, ErrIssuerUnavailable) {
+		if _, _, err := source.keyFor(t.Context(), head, eddsa()); !errors.Is(err, ErrIssuerUnavailable) {
 			t.Error(err)
 		}
 		if took := time.Since(began); took != fetchTimeout {
@@ -131,7 +131,7 @@ func TestFetchHasItsOwnDeadline(t *testing.T) {
 func TestUnknownKidWaitsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, source, head := newFake(t)
-		if _, err := source.keyFor(t.Context(), head, eddsa()); err != nil {
+		if _, _, err := source.keyFor(t.Context(), head, eddsa()); err != nil {
 			t.Fatal(err)
 		}
 		fake.behave(fakeBehaviour{hangs: true})
@@ -140,11 +140,11 @@ func TestUnknownKidWaitsAlone(t *testing.T) {
 		began := time.Now()
 		verdict := make(chan error)
 		go func() {
-			_, err := source.keyFor(ctx, header{kid: "made-up", hasKid: true}, eddsa())
+			_, _, err := source.keyFor(ctx, header{kid: "made-up", hasKid: true}, eddsa())
 			verdict <- err
 		}()
 		synctest.Wait() // now it waits
-		if _, err := source.keyFor(t.Context(), head, eddsa()); err != nil || time.Since(began) != 0 {
+		if _, _, err := source.keyFor(t.Context(), head, eddsa()); err != nil || time.Since(began) != 0 {
 			t.Errorf("known kid: %v after %v", err, time.Since(began))
 		}
 		if err := <-verdict; !errors.Is(err, ErrInvalid) {
@@ -161,17 +161,17 @@ func TestUnknownKidWaitsAlone(t *testing.T) {
 func TestUnknownKidOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, source, head := newFake(t)
-		if _, err := source.keyFor(t.Context(), head, eddsa()); err != nil {
+		if _, _, err := source.keyFor(t.Context(), head, eddsa()); err != nil {
 			t.Fatal(err)
 		}
 		fake.behave(fakeBehaviour{takes: time.Second})
 		first, cancel := context.WithCancel(t.Context())
 		newKid := header{kid: "new", hasKid: true}
 		left, got := make(chan error), make(chan error)
-		go func() { _, err := source.keyFor(first, newKid, eddsa()); left <- err }()
+		go func() { _, _, err := source.keyFor(first, newKid, eddsa()); left <- err }()
 		synctest.Wait()
 		fake.serve(t, "new")
-		go func() { _, err := source.keyFor(t.Context(), newKid, eddsa()); got <- err }()
+		go func() { _, _, err := source.keyFor(t.Context(), newKid, eddsa()); got <- err }()
 		synctest.Wait()
 		cancel()
 		if err := <-left; !errors.Is(err, ErrInvalid) {
@@ -187,7 +187,7 @@ func TestFetchPanicIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, source, head := newFake(t)
 		fake.behave(fakeBehaviour{panics: true})
-		if _, err := source.keyFor(t.Context(), head, eddsa()); !errors.Is(err, ErrIssuerUnavailable) {
+		if _, _, err := source.keyFor(t.Context(), head, eddsa()); !errors.Is(err, ErrIssuerUnavailable) {
 			t.Error(err)
 		}
 		if status := source.status(); status.LastError == nil || status.Ready {

@@ -24,25 +24,25 @@ func newParser(algorithms []string) *jwt.Parser {
 	return jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 }
 
-// verifySignature returns nil if one of the issuer's own keys has signed the token with an allowed algorithm.
-func (i *issuer) verifySignature(ctx context.Context, raw string, h header) error {
+// verifySignature returns the keys that hold the one that has signed the token, with an allowed algorithm.
+func (i *issuer) verifySignature(ctx context.Context, raw string, h header) (*keySet, error) {
 	if err := i.checkType(h); err != nil {
-		return err
+		return nil, err
 	}
 	// The configuration decides which algorithm is good, never the token (RFC 8725 section 3.1).
 	alg, ok := i.algorithms[h.alg]
 	if !ok {
-		return refuse(ErrInvalid, "header: alg %s is not allowed", quoted(h.alg))
+		return nil, refuse(ErrInvalid, "header: alg %s is not allowed", quoted(h.alg))
 	}
-	key, err := i.keys.keyFor(ctx, h, alg)
+	key, set, err := i.keys.keyFor(ctx, h, alg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	token, err := i.parser.ParseWithClaims(raw, &unreadClaims{}, key.lookup)
 	if err != nil || !token.Valid {
-		return refuse(ErrInvalid, "the signature does not hold for kid %s", quoted(key.kid))
+		return nil, refuse(ErrInvalid, "the signature does not hold for kid %s", quoted(key.kid))
 	}
-	return nil
+	return set, nil
 }
 
 // unreadClaims keeps golang-jwt from decoding the claims: they have been decoded, strictly, once.

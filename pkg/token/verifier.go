@@ -175,10 +175,16 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	if err := i.verifySignature(ctx, raw, parsed.header); err != nil {
+	keys, err := i.verifySignature(ctx, raw, parsed.header)
+	if err != nil {
 		return Claims{}, err
 	}
-	return i.checkClaims(parsed.claims, v.now())
+	claims, err := i.checkClaims(parsed.claims, v.now())
+	if err != nil {
+		return Claims{}, err
+	}
+	claims.proof.keys = keys
+	return claims, nil
 }
 
 // issuerOf chooses the issuer. It is the only claim that is read before the signature holds.

@@ -715,8 +715,11 @@ type Cache struct {
 	// How many absent rows are remembered. They have a space of their own, so that a flood of unknown claims
 	// cannot push real rows out.
 	MaxAbsentEntries *uint32 `protobuf:"varint,3,opt,name=max_absent_entries,json=maxAbsentEntries,proto3,oneof" json:"max_absent_entries,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How much memory verified tokens may take, in bytes, some 4 KiB each. A token that is remembered is not verified again
+	// while it is valid and its issuer's keys stay; everything else is decided anew on every request. 0 remembers none.
+	MaxTokenBytes *uint32 `protobuf:"varint,4,opt,name=max_token_bytes,json=maxTokenBytes,proto3,oneof" json:"max_token_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cache) Reset() {
@@ -766,6 +769,13 @@ func (x *Cache) GetMaxEntries() uint32 {
 func (x *Cache) GetMaxAbsentEntries() uint32 {
 	if x != nil && x.MaxAbsentEntries != nil {
 		return *x.MaxAbsentEntries
+	}
+	return 0
+}
+
+func (x *Cache) GetMaxTokenBytes() uint32 {
+	if x != nil && x.MaxTokenBytes != nil {
+		return *x.MaxTokenBytes
 	}
 	return 0
 }
@@ -2396,15 +2406,17 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\t_url_fileB\n" +
 	"\n" +
 	"\b_timeoutB\x12\n" +
-	"\x10_max_connections\"\xe3\x01\n" +
+	"\x10_max_connections\"\xa4\x02\n" +
 	"\x05Cache\x12@\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x00R\x03ttl\x88\x01\x01\x12-\n" +
 	"\vmax_entries\x18\x02 \x01(\rB\a\xbaH\x04*\x02(\x01H\x01R\n" +
 	"maxEntries\x88\x01\x01\x12:\n" +
-	"\x12max_absent_entries\x18\x03 \x01(\rB\a\xbaH\x04*\x02(\x01H\x02R\x10maxAbsentEntries\x88\x01\x01B\x06\n" +
+	"\x12max_absent_entries\x18\x03 \x01(\rB\a\xbaH\x04*\x02(\x01H\x02R\x10maxAbsentEntries\x88\x01\x01\x12+\n" +
+	"\x0fmax_token_bytes\x18\x04 \x01(\rH\x03R\rmaxTokenBytes\x88\x01\x01B\x06\n" +
 	"\x04_ttlB\x0e\n" +
 	"\f_max_entriesB\x15\n" +
-	"\x13_max_absent_entries\"\xe1\b\n" +
+	"\x13_max_absent_entriesB\x12\n" +
+	"\x10_max_token_bytes\"\xe1\b\n" +
 	"\x06Issuer\x12\xa0\x01\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x82\x01\xbaH\x7f\xba\x01t\n" +
 	"\n" +

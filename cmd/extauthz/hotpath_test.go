@@ -1,0 +1,121 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/extauthz/extauthz/internal/config"
+	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
+	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
+	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/telemetry"
+	"github.com/extauthz/extauthz/pkg/mapping"
+)
+
+const hotConfig = `
+store: {url: "sqlite:${DB}"}
+log: {allow_sample_rate: 0}
+issuers:
+- issuer: ${ISSUER}
+  audiences: [llm-gateway]
+  claims: {user_id: sub, email: email, team_ids: groups, roles: realm_access.roles, scopes: scope}
+policy:
+  email_domains: [corp.example.com]
+  admin: {scope: extauthz_admin}
+  roles:
+  - {role: auditor, routes: [info_routes]}
+  - {role: embedder, routes: [/v1/embeddings], models: ["text-embedding-*"]}
+  - {role: llm_user, routes: [openai_routes], models: ["gpt-4o*", "o3*"]}
+  - {role: operator, routes: [management_routes]}
+  scopes: [{scope: "llm:chat", routes: [/v1/chat/completions]}]
+  teams: {selector_header: x-team-id}
+mapping: {claim: sub, no_match: reject}
+`
+
+const hotResources = `
+organizations: [{id: acme, max_budget: 100000}]
+teams: [{id: research, organization_id: acme, models: ["gpt-4o*"], allowed_routes: [openai_routes], max_budget: 5000, rpm_limit: 60000}]
+keys: [{alias: alice-key, secret: sk-0123456789abcdef0123, team_id: research, models: ["gpt-4o*"], max_budget: 50, rpm_limit: 600}]
+mappings: [{claim: sub, value: alice, key: alice-key}]
+`
+
+func BenchmarkCheck(b *testing.B) {
+	issuer := issuertest.New(b, localissuer.Audience("llm-gateway"), localissuer.Algorithms("RS256"))
+	db := filepath.Join(b.TempDir(), "store.db")
+	c, err := config.Parse("hot.yaml", []byte(hotConfig), func(name string) (string, bool) {
+		value, ok := map[string]string{"DB": db, "ISSUER": issuer.URL()}[name]
+		return value, ok
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	metrics := telemetry.NewMetrics("")
+	rows, err := openRows(b.Context(), c, metrics, func(s mapping.Store) mapping.Store { return s })
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer rows.close()
+	set, _, err := resource.Parse("hot", []byte(hotResources))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := rows.store.Apply(b.Context(), set); err != nil {
+		b.Fatal(err)
+	}
+	callers, err := newCallers(c.GetCache())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer callers.Close()
+	active := &configuration{logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), logLevel: &slog.LevelVar{}, metrics: metrics, parts: parts{rows: rows, callers: callers}}
+	if err := active.enforce(c); err != nil {
+		b.Fatal(err)
+	}
+	token := issuer.Mint(map[string]any{"email": "alice@corp.example.com", "groups": []string{"research"}, "scope": "openid llm:chat", "realm_access": map[string]any{"roles": []string{"x", "llm_user"}}})
+	in, err := proto.Marshal(hotRequest(token))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var request authv3.CheckRequest
+		if err := proto.Unmarshal(in, &request); err != nil {
+			b.Fatal(err)
+		}
+		out, err := active.server.Check(b.Context(), &request)
+		if err != nil || out.GetStatus().GetCode() != 0 {
+			b.Fatal(out, err)
+		}
+		if _, err := proto.Marshal(out); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = os.Stderr
+}
+
+func hotRequest(token string) *authv3.CheckRequest {
+	body := `{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"What is the weather like? What is the weather like? What is the weather like? What is the weather like? "}]}`
+	h := &authv3.AttributeContext_HttpRequest{
+		Method: "POST", Path: "/v1/chat/completions", Host: "llm.example.com", Scheme: "https", Protocol: "HTTP/2",
+		Size: int64(len(body)), RawBody: []byte(body), HeaderMap: &corev3.HeaderMap{},
+	}
+	for _, pair := range [][2]string{
+		{":authority", "llm.example.com"}, {":path", "/v1/chat/completions"}, {":method", "POST"}, {":scheme", "https"},
+		{"accept", "application/json"}, {"accept-encoding", "gzip, deflate, br"}, {"accept-language", "en"}, {"authorization", "Bearer " + token},
+		{"content-type", "application/json"}, {"content-length", "400"}, {"user-agent", "OpenAI/Python 1.99.0"},
+		{"x-stainless-lang", "python"}, {"x-stainless-os", "Linux"}, {"x-stainless-arch", "x64"}, {"x-stainless-runtime", "CPython"},
+		{"x-stainless-retry-count", "0"}, {"x-forwarded-proto", "https"}, {"x-forwarded-for", "192.0.2.7"},
+		{"x-request-id", "5a6d6f0e-5c0b-4b3e-9a3a-0d8f8c1c2b3a"}, {"x-envoy-auth-partial-body", "false"}, {"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		{"cookie", "session=0123456789abcdef"},
+	} {
+		h.HeaderMap.Headers = append(h.HeaderMap.Headers, &corev3.HeaderValue{Key: pair[0], RawValue: []byte(pair[1])})
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: h}}}
+}
