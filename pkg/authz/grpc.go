@@ -7,11 +7,16 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
 // ServiceName is the full name of the service, as health checks ask for it.
@@ -35,7 +40,7 @@ const (
 )
 
 // NewGRPCServer returns a gRPC server with the authorization, health and, if asked for, reflection
-// services.
+// services. Checks are read and written by package wire.
 func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
@@ -50,13 +55,60 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(recoverUnary),
+		grpc.ForceServerCodecV2(checkCodec{encoding.GetCodecV2(proto.Name)}),
 	)
-	authv3.RegisterAuthorizationServer(g, s)
+	g.RegisterService(serviceDesc(), s)
 	healthv1.RegisterHealthServer(g, checks)
 	if o.Reflection {
 		reflection.Register(g)
 	}
 	return g
+}
+
+// serviceDesc is the generated description of the service with a handler whose messages checkCodec knows.
+func serviceDesc() *grpc.ServiceDesc {
+	desc := authv3.Authorization_ServiceDesc
+	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handleCheck}}
+	return &desc
+}
+
+// checkRequest is what checkCodec reads a CheckRequest into; nil if it cannot be read. That is no error of the call,
+// which would leave the request to Envoy's failure mode (CVE-2023-27488), but is denied like any malformed request.
+type checkRequest struct{ message *authv3.CheckRequest }
+
+func handleCheck(server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	var in checkRequest
+	if err := decode(&in); err != nil {
+		return nil, err
+	}
+	check := func(ctx context.Context, _ any) (any, error) { return server.(*Server).check(ctx, in.message), nil }
+	if interceptor == nil {
+		return check(ctx, &in)
+	}
+	return interceptor(ctx, &in, &grpc.UnaryServerInfo{Server: server, FullMethod: authv3.Authorization_Check_FullMethodName}, check)
+}
+
+// checkCodec reads and writes checks by package wire, and the other services' messages as ever.
+type checkCodec struct{ encoding.CodecV2 }
+
+func (c checkCodec) Unmarshal(data mem.BufferSlice, into any) error {
+	in, isCheck := into.(*checkRequest)
+	if !isCheck {
+		return c.CodecV2.Unmarshal(data, into)
+	}
+	defer func() { _ = recover() }() // a bug there must not end the process: the request is one that cannot be read
+	if message, err := wire.UnmarshalRequest(data.Materialize()); err == nil {
+		in.message = message
+	}
+	return nil
+}
+
+func (c checkCodec) Marshal(message any) (mem.BufferSlice, error) {
+	out, isCheck := message.(*wire.Response)
+	if !isCheck {
+		return c.CodecV2.Marshal(message)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(out.Append(make([]byte, 0, out.Size())))}, nil
 }
 
 // recoverUnary is the last resort of the services beside Check, which turns its own panics into

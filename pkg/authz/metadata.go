@@ -3,23 +3,20 @@ package authz
 import (
 	"unicode/utf8"
 
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
-
-func noAppend() *wrapperspb.BoolValue { return wrapperspb.Bool(false) }
 
 // metadata is the dynamic metadata of every answer. Its fields are top-level and stable: access
 // logs name them, and Envoy's rate limit filter and Envoy Gateway read the limits.
-func metadata(d *Decision) *structpb.Struct {
+func metadata(d *Decision) []wire.Field {
 	decision := "deny"
 	if d.Allowed() {
 		decision = "allow"
 	}
-	fields := map[string]*structpb.Value{}
+	fields := make([]wire.Field, 0, 14)
 	set := func(name, value string) {
 		if value != "" && utf8.ValidString(value) { // anything else fails to marshal
-			fields[name] = structpb.NewStringValue(value)
+			fields = append(fields, wire.Field{Name: name, Text: value})
 		}
 	}
 	set("decision", decision)
@@ -34,22 +31,16 @@ func metadata(d *Decision) *structpb.Struct {
 	set("team", string(d.Member.TeamID))
 	set("user", string(d.Member.UserID))
 	set("org", string(d.Member.OrganizationID))
-	key, team := limitsOf(d)
-	setLimit(fields, "key_rpm_limit", key.RPM)
-	setLimit(fields, "key_tpm_limit", key.TPM)
-	setLimit(fields, "team_rpm_limit", team.RPM)
-	setLimit(fields, "team_tpm_limit", team.TPM)
-	return &structpb.Struct{Fields: fields}
-}
-
-// setLimit writes a limit in the form of Envoy's RateLimit.Override. No limit leaves the field out:
-// 0 would be a limit of zero.
-func setLimit(fields map[string]*structpb.Value, name string, perMinute *int64) {
-	if perMinute == nil {
-		return
+	// No limit leaves its field out: 0 would be a limit of zero.
+	limit := func(name string, perMinute *int64) {
+		if perMinute != nil {
+			fields = append(fields, wire.Field{Name: name, PerMinute: *perMinute, IsLimit: true})
+		}
 	}
-	fields[name] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-		"requests_per_unit": structpb.NewNumberValue(float64(*perMinute)),
-		"unit":              structpb.NewStringValue("MINUTE"),
-	}})
+	key, team := limitsOf(d)
+	limit("key_rpm_limit", key.RPM)
+	limit("key_tpm_limit", key.TPM)
+	limit("team_rpm_limit", team.RPM)
+	limit("team_tpm_limit", team.TPM)
+	return fields
 }

@@ -3,7 +3,6 @@ package authz
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -11,12 +10,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/genproto/googleapis/rpc/code"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -50,21 +46,26 @@ const failedOpenHeader = "x-envoy-auth-failure-mode-allowed"
 // anywhere else.
 type responder struct {
 	config     ResponseConfig
-	managed    map[string]bool // every name that is set or removed on an ALLOW
+	managed    []string          // every name that is set or removed on an ALLOW
+	twins      map[string]string // each one's spelling with "_", if it differs
 	credential []string
 }
 
 func newResponder(config ResponseConfig, credentialHeaders []string) responder {
 	n := config.Headers
-	managed := map[string]bool{failedOpenHeader: true}
-	for _, name := range []string{n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID} {
-		managed[name] = true
+	r := responder{config: config, twins: make(map[string]string), credential: credentialHeaders, managed: []string{
+		n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID, failedOpenHeader,
+	}}
+	for _, name := range r.managed {
+		if twin := strings.ReplaceAll(name, "-", "_"); twin != name {
+			r.twins[name] = twin
+		}
 	}
-	return responder{config: config, managed: managed, credential: credentialHeaders}
+	return r
 }
 
 // answer builds the answer to a decision, and denies if an ALLOW cannot be expressed safely.
-func (r *responder) answer(d *Decision) *authv3.CheckResponse {
+func (r *responder) answer(d *Decision) *wire.Response {
 	if d.Allowed() {
 		if out, ok := r.allow(d); ok {
 			return out
@@ -75,34 +76,30 @@ func (r *responder) answer(d *Decision) *authv3.CheckResponse {
 	return r.deny(d)
 }
 
-func (r *responder) allow(d *Decision) (*authv3.CheckResponse, bool) {
-	values := r.identity(d)
-	ok := &authv3.OkHttpResponse{HeadersToRemove: r.removed(values, d.Request.headers)}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if !safeValue(values[name]) {
+func (r *responder) allow(d *Decision) (*wire.Response, bool) {
+	out := &wire.Response{Kind: wire.OK, Headers: r.identity(d), Metadata: metadata(d)}
+	for _, h := range out.Headers {
+		if !safeValue(h.Value) {
 			return nil, false
 		}
-		ok.Headers = append(ok.Headers, overwrite(name, values[name]))
 	}
-	return &authv3.CheckResponse{
-		Status:          &rpcstatus.Status{Code: int32(code.Code_OK)},
-		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
-		DynamicMetadata: metadata(d),
-	}, true
+	out.Remove = r.removed(out.Headers, d.Request.headers)
+	return out, true
 }
 
-// identity returns the headers of an ALLOW by name. A request to a public route has no identity,
-// whoever sent it.
-func (r *responder) identity(d *Decision) map[string]string {
+// identity returns the headers of an ALLOW. A request to a public route has no identity, whoever
+// sent it.
+func (r *responder) identity(d *Decision) []wire.Header {
 	n := r.config.Headers
-	values := map[string]string{n.DecisionID: d.ID}
-	if d.Source == SourcePublic {
-		return values
-	}
+	headers := make([]wire.Header, 0, len(r.managed))
 	set := func(name, value string) {
 		if value != "" {
-			values[name] = value
+			headers = append(headers, wire.Header{Name: name, Value: value})
 		}
+	}
+	set(n.DecisionID, d.ID)
+	if d.Source == SourcePublic {
+		return headers
 	}
 	if d.Key != nil {
 		set(n.KeyID, string(d.Key.ID))
@@ -118,31 +115,36 @@ func (r *responder) identity(d *Decision) map[string]string {
 	if d.Secret != "" {
 		set(r.config.KeyHeader, r.config.KeyPrefix+string(d.Secret))
 	}
-	return values
+	return headers
 }
 
 // removed names every header that must not reach the upstream. Envoy removes after it sets, so a
 // name that is set must not be here. WSGI and CGI upstreams read "-" and "_" alike: the underscore
 // twin of every managed name goes, and every other spelling that the client really sent.
-func (r *responder) removed(set map[string]string, sent headers) []string {
-	removed := make(map[string]bool)
-	for name := range r.managed {
-		if _, kept := set[name]; !kept {
-			removed[name] = true
+func (r *responder) removed(set []wire.Header, sent headers) []string {
+	isSet := func(name string) bool {
+		return slices.ContainsFunc(set, func(h wire.Header) bool { return h.Name == name })
+	}
+	removed := make([]string, 0, 2*len(r.managed)+len(r.credential))
+	for _, name := range r.managed {
+		if !isSet(name) {
+			removed = append(removed, name)
 		}
-		removed[strings.ReplaceAll(name, "-", "_")] = true
+		if twin, differs := r.twins[name]; differs {
+			removed = append(removed, twin)
+		}
 	}
 	for name := range sent {
-		if r.managed[strings.ReplaceAll(name, "_", "-")] && strings.Contains(name, "_") {
-			removed[name] = true
+		if strings.Contains(name, "_") && slices.Contains(r.managed, strings.ReplaceAll(name, "_", "-")) && !slices.Contains(removed, name) {
+			removed = append(removed, name)
 		}
 	}
 	for _, name := range r.credential {
-		if _, replaced := set[name]; !replaced && !r.config.KeepCredential {
-			removed[name] = true
+		if !isSet(name) && !r.config.KeepCredential {
+			removed = append(removed, name)
 		}
 	}
-	return slices.Sorted(maps.Keys(removed))
+	return removed
 }
 
 // safeValue reports whether a value can be a header without changing meaning on the way. Text that is
@@ -151,38 +153,21 @@ func safeValue(value string) bool {
 	return utf8.ValidString(value) && printable(value) && strings.TrimSpace(value) == value
 }
 
-// overwrite replaces every copy of a header. Envoy versions disagree on which of the two fields they
-// read; together they mean the same to all.
-func overwrite(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		Append:       noAppend(),
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
-}
-
-func (r *responder) deny(d *Decision) *authv3.CheckResponse {
+func (r *responder) deny(d *Decision) *wire.Response {
 	o := d.Outcome
-	headers := []*corev3.HeaderValueOption{
-		overwrite("content-type", "application/json"),
-		overwrite(reasonHeader, string(o.Reason)),
+	out := &wire.Response{
+		Kind: wire.Denied, Code: int32(grpcCode(o.Status)), Message: string(o.Reason),
+		HTTPStatus: o.Status, Body: body(d), Metadata: metadata(d),
+		Headers: []wire.Header{{Name: "content-type", Value: "application/json"}, {Name: reasonHeader, Value: string(o.Reason)}},
 	}
 	if o.Status == 401 {
-		headers = append(headers, overwrite("www-authenticate", challenge(o)))
+		out.Headers = append(out.Headers, wire.Header{Name: "www-authenticate", Value: challenge(o)})
 	}
 	if wait := r.retryAfter(d); wait > 0 {
-		headers = append(headers, overwrite("retry-after", strconv.FormatInt(wait, 10)))
-	}
-	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(o.Status)}, Headers: headers, Body: body(d),
-	}
-	out := &authv3.CheckResponse{
-		Status:          &rpcstatus.Status{Code: int32(grpcCode(o.Status)), Message: string(o.Reason)},
-		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
-		DynamicMetadata: metadata(d),
+		out.Headers = append(out.Headers, wire.Header{Name: "retry-after", Value: strconv.FormatInt(wait, 10)})
 	}
 	if r.config.OutageAsError && o.outage() {
-		out.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: denied}
+		out.Kind = wire.Error
 	}
 	return out
 }

@@ -18,6 +18,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/extauthz/extauthz/internal/trace"
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
 // Config says how a [Server] decides. A server runs by one as a whole, and can be given another.
@@ -107,7 +108,12 @@ func (s *Server) Replace(config Config) error {
 const deadlineMargin = 10 * time.Millisecond
 
 // Check implements the gRPC service. It never returns an error.
-func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (out *authv3.CheckResponse, _ error) {
+func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return s.check(ctx, in).Proto(), nil
+}
+
+// check is Check before its answer is written. in is nil if it could not be read.
+func (s *Server) check(ctx context.Context, in *authv3.CheckRequest) (out *wire.Response) {
 	start, r := time.Now(), s.rules.Load()
 	defer func() {
 		if p := recover(); p != nil && out == nil { // a bug in building or observing the answer
@@ -116,28 +122,36 @@ func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (out *authv
 	}()
 	d, answer := r.answer(ctx, in, &trace.Record{})
 	r.config.Observe(ctx, d, time.Since(start))
-	return answer, nil
+	return answer
 }
 
 // Explain is Check with its steps written down, for the operator. It is observed by nobody.
 func (s *Server) Explain(ctx context.Context, in *authv3.CheckRequest) (*Decision, *authv3.CheckResponse, []trace.Step) {
 	record := &trace.Record{Steps: []trace.Step{}}
 	d, out := s.rules.Load().answer(ctx, in, record)
-	return d, out, record.Steps
+	return d, out.Proto(), record.Steps
 }
 
-func (r *rules) answer(ctx context.Context, in *authv3.CheckRequest, record *trace.Record) (*Decision, *authv3.CheckResponse) {
+func (r *rules) answer(ctx context.Context, in *authv3.CheckRequest, record *trace.Record) (*Decision, *wire.Response) {
 	name := in.GetAttributes().GetContextExtensions()[profileExtension]
 	p, known := r.profiles[name]
-	if !known {
-		d := &Decision{ID: rand.Text(), Err: fmt.Errorf("%w: %q", errProfile, name), Outcome: outcomeOf(errProfile)}
-		return d, r.fallback.deny(d)
+	switch {
+	case in == nil:
+		return r.refuse(fmt.Errorf("%w: it cannot be read", ErrRequestMalformed))
+	case !known:
+		return r.refuse(fmt.Errorf("%w: %q", errProfile, name))
 	}
 	d := r.decide(trace.With(ctx, record), p, in)
 	if len(record.Shadowed) > 0 {
 		d.Shadowed = outcomeOf(record.Shadowed[0]).Reason
 	}
 	return d, p.response.answer(d)
+}
+
+// refuse denies a request of which not even the profile is known.
+func (r *rules) refuse(err error) (*Decision, *wire.Response) {
+	d := &Decision{ID: rand.Text(), Err: err, Outcome: outcomeOf(err)}
+	return d, r.fallback.deny(d)
 }
 
 // decide reads the request and decides it. The decision is looked at once more at its end: one that
