@@ -23,6 +23,7 @@ var (
 	rounds  = flag.Int("rounds", 1, "rounds of a comparison; figures are medians over them")
 	burst   = flag.Duration("burst", 100*time.Millisecond, "length of one server's turn")
 	workers = flag.Int("workers", 16, "checks in flight")
+	rate    = flag.Int("rate", 200, "requests a second through Envoy")
 	only    = flag.String("only", "", "measure only variants whose name contains this")
 	report  = flag.String("report", "", "file for the figures in JSON")
 	peer    = flag.String("peer", "", "a peer's ext_authz server to measure too: PID,ADDRESS; it must allow")

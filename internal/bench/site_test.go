@@ -62,6 +62,7 @@ type variant struct {
 
 	process *process
 	load    *load
+	token   string // of one client
 }
 
 // fullPolicy has a check of every kind on the path of each request.
@@ -114,6 +115,7 @@ func (v *variant) serve(t *testing.T) {
 	}
 	t.Cleanup(p.stop)
 	v.process = p
+	v.token = mint(issuer, 0)
 	v.connect(t, requests(t, issuer, v.clients))
 }
 
@@ -155,18 +157,22 @@ func requests(t *testing.T, issuer *issuertest.Issuer, clients int) [][]byte {
 	t.Helper()
 	list := make([][]byte, clients)
 	for n := range list {
-		token := issuer.Mint(map[string]any{
-			"sub": fmt.Sprintf("client-%d", n), "email": fmt.Sprintf("client-%d@corp.example.com", n), "email_verified": true,
-			"groups": []string{"research"}, "scope": "openid email llm:chat", "realm_access": map[string]any{"roles": []string{"offline_access", "llm_user"}},
-			"exp": time.Now().Add(12 * time.Hour).Unix(), "sid": strings.Repeat("s", 100), "jti": fmt.Sprintf("%032x", n),
-		})
-		in, err := proto.Marshal(request(token))
+		in, err := proto.Marshal(request(mint(issuer, n)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		list[n] = in
 	}
 	return list
+}
+
+// mint returns the token of a client, some 1 KB long.
+func mint(issuer *issuertest.Issuer, client int) string {
+	return issuer.Mint(map[string]any{
+		"sub": fmt.Sprintf("client-%d", client), "email": fmt.Sprintf("client-%d@corp.example.com", client), "email_verified": true,
+		"groups": []string{"research"}, "scope": "openid email llm:chat", "realm_access": map[string]any{"roles": []string{"offline_access", "llm_user"}},
+		"exp": time.Now().Add(12 * time.Hour).Unix(), "sid": strings.Repeat("s", 100), "jti": fmt.Sprintf("%032x", client),
+	})
 }
 
 func request(token string) *authv3.CheckRequest {
