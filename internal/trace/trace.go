@@ -42,17 +42,23 @@ func From(ctx context.Context) *Record {
 // Explaining reports whether steps are recorded.
 func (r *Record) Explaining() bool { return r != nil && r.Steps != nil }
 
-// Add records a step.
-func (r *Record) Add(step, format string, args ...any) {
-	if r.Explaining() {
-		r.Steps = append(r.Steps, Step{step, fmt.Sprintf(format, args...)})
+// Add records a step. Its arguments are texts, not of any type, because those would be put on the heap on every
+// request, recorded or not.
+func (r *Record) Add(step, format string, args ...string) {
+	if !r.Explaining() {
+		return
 	}
+	values := make([]any, len(args))
+	for n, arg := range args {
+		values[n] = arg
+	}
+	r.Steps = append(r.Steps, Step{step, fmt.Sprintf(format, values...)})
 }
 
 // Shadow records a denial that did not happen.
 func (r *Record) Shadow(err error) {
 	if r != nil {
 		r.Shadowed = append(r.Shadowed, err)
-		r.Add("shadow", "would have been denied: %v", err)
+		r.Add("shadow", "would have been denied: %s", err.Error())
 	}
 }

@@ -67,7 +67,7 @@ func (a *Authorizer) verify(ctx context.Context, bearer string) (*caller, error)
 	if err != nil {
 		return nil, err
 	}
-	trace.From(ctx).Add("token", "verified, of issuer %s, expires %s", claims.Issuer, claims.Expiry.UTC().Format(time.RFC3339))
+	trace.From(ctx).Add("token", "verified, of issuer %s, expires %s", string(claims.Issuer), claims.Expiry.UTC().Format(time.RFC3339))
 	paths, known := a.Claims[claims.Issuer]
 	if !known {
 		return nil, fmt.Errorf("%w: no claim paths", token.ErrIssuerUnknown)
@@ -77,7 +77,7 @@ func (a *Authorizer) verify(ctx context.Context, bearer string) (*caller, error)
 
 func explainIdentity(ctx context.Context, id teams.Identity) {
 	if record := trace.From(ctx); record.Explaining() {
-		record.Add("identity", "user %q, email %q, team %q, teams %q, organization %q, roles %q, scopes %q",
-			id.UserID, id.Email, id.TeamID, id.TeamIDs, id.OrganizationID, id.Roles, id.Scopes)
+		record.Add("identity", "%s", fmt.Sprintf("user %q, email %q, team %q, teams %q, organization %q, roles %q, scopes %q",
+			id.UserID, id.Email, id.TeamID, id.TeamIDs, id.OrganizationID, id.Roles, id.Scopes))
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
-
-	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
 // ServiceName is the full name of the service, as health checks ask for it.
@@ -55,7 +53,7 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(recoverUnary),
-		grpc.ForceServerCodecV2(checkCodec{encoding.GetCodecV2(proto.Name)}),
+		grpc.ForceServerCodecV2(bytesCodec{encoding.GetCodecV2(proto.Name)}),
 	)
 	g.RegisterService(serviceDesc(), s)
 	healthv1.RegisterHealthServer(g, checks)
@@ -65,50 +63,46 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 	return g
 }
 
-// serviceDesc is the generated description of the service with a handler whose messages checkCodec knows.
+// serviceDesc is the generated description of the service, with a handler that takes bytes and gives bytes.
 func serviceDesc() *grpc.ServiceDesc {
 	desc := authv3.Authorization_ServiceDesc
 	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handleCheck}}
 	return &desc
 }
 
-// checkRequest is what checkCodec reads a CheckRequest into; nil if it cannot be read. That is no error of the call,
-// which would leave the request to Envoy's failure mode (CVE-2023-27488), but is denied like any malformed request.
-type checkRequest struct{ message *authv3.CheckRequest }
+// message is a message in protobuf's wire format, which bytesCodec leaves as it is.
+type message struct{ bytes []byte }
 
 func handleCheck(server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	var in checkRequest
+	var in message
 	if err := decode(&in); err != nil {
 		return nil, err
 	}
-	check := func(ctx context.Context, _ any) (any, error) { return server.(*Server).check(ctx, in.message), nil }
+	check := func(ctx context.Context, _ any) (any, error) {
+		return &message{server.(*Server).CheckBytes(ctx, in.bytes)}, nil
+	}
 	if interceptor == nil {
 		return check(ctx, &in)
 	}
 	return interceptor(ctx, &in, &grpc.UnaryServerInfo{Server: server, FullMethod: authv3.Authorization_Check_FullMethodName}, check)
 }
 
-// checkCodec reads and writes checks by package wire, and the other services' messages as ever.
-type checkCodec struct{ encoding.CodecV2 }
+// bytesCodec is gRPC's codec for protobuf, but for a message.
+type bytesCodec struct{ encoding.CodecV2 }
 
-func (c checkCodec) Unmarshal(data mem.BufferSlice, into any) error {
-	in, isCheck := into.(*checkRequest)
-	if !isCheck {
-		return c.CodecV2.Unmarshal(data, into)
+func (c bytesCodec) Unmarshal(data mem.BufferSlice, into any) error {
+	if in, ok := into.(*message); ok {
+		in.bytes = data.Materialize() // a copy: gRPC uses its buffers again
+		return nil
 	}
-	defer func() { _ = recover() }() // a bug there must not end the process: the request is one that cannot be read
-	if message, err := wire.UnmarshalRequest(data.Materialize()); err == nil {
-		in.message = message
-	}
-	return nil
+	return c.CodecV2.Unmarshal(data, into)
 }
 
-func (c checkCodec) Marshal(message any) (mem.BufferSlice, error) {
-	out, isCheck := message.(*wire.Response)
-	if !isCheck {
-		return c.CodecV2.Marshal(message)
+func (c bytesCodec) Marshal(from any) (mem.BufferSlice, error) {
+	if out, ok := from.(*message); ok {
+		return mem.BufferSlice{mem.SliceBuffer(out.bytes)}, nil
 	}
-	return mem.BufferSlice{mem.SliceBuffer(out.Append(make([]byte, 0, out.Size())))}, nil
+	return c.CodecV2.Marshal(from)
 }
 
 // recoverUnary is the last resort of the services beside Check, which turns its own panics into

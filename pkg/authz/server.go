@@ -112,6 +112,28 @@ func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.Ch
 	return s.check(ctx, in).Proto(), nil
 }
 
+// CheckBytes is Check on messages in protobuf's wire format, which it neither reads nor writes whole: see package wire. A
+// CheckRequest that cannot be read is denied as malformed; a gRPC error would leave the request to Envoy's failure
+// mode (CVE-2023-27488). in must not be changed afterwards.
+func (s *Server) CheckBytes(ctx context.Context, in []byte) []byte {
+	out := s.check(ctx, readBytes(in))
+	return out.Append(make([]byte, 0, out.Size()))
+}
+
+// readBytes returns nil for what cannot be read, a bug in reading it included.
+func readBytes(in []byte) (request *authv3.CheckRequest) {
+	defer func() {
+		if p := recover(); p != nil {
+			request = nil
+		}
+	}()
+	request, err := wire.UnmarshalRequest(in)
+	if err != nil {
+		return nil
+	}
+	return request
+}
+
 // check is Check before its answer is written. in is nil if it could not be read.
 func (s *Server) check(ctx context.Context, in *authv3.CheckRequest) (out *wire.Response) {
 	start, r := time.Now(), s.rules.Load()
@@ -203,7 +225,7 @@ func (p *profile) safely(ctx context.Context, in *authv3.CheckRequest, d *Decisi
 		return err
 	}
 	if record := trace.From(ctx); record.Explaining() {
-		record.Add("request", "%s %s, model %s", d.Request.Method, d.Request.Path, d.Request.Model)
+		record.Add("request", "%s %s, model %s", d.Request.Method, d.Request.Path, d.Request.Model.String())
 	}
 	return p.decider.decide(ctx, d)
 }

@@ -169,7 +169,7 @@ func (r Rule) shadow(ctx context.Context, err error) (Result, error) {
 
 func (r Rule) claimMissing(ctx context.Context) (Result, error) {
 	if r.NoMatch == Fallback {
-		trace.From(ctx).Add("mapping", "claim %s is missing or unusable: the caller passes as its team", r.Claim)
+		trace.From(ctx).Add("mapping", "claim %s is missing or unusable: the caller passes as its team", r.Claim.String())
 		return Result{Source: SourceFallback}, nil
 	}
 	err := fmt.Errorf("%w: %s", ErrClaimMissing, r.Claim)

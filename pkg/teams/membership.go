@@ -145,6 +145,6 @@ func (p *Policy) organization(ctx context.Context, id OrganizationID) (*Organiza
 	case org.Blocked:
 		return nil, ErrOrganizationBlocked
 	}
-	trace.From(ctx).Add("team", "organization %q is not blocked", org.ID)
+	trace.From(ctx).Add("team", "organization %q is not blocked", string(org.ID))
 	return org, nil
 }

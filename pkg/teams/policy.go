@@ -214,7 +214,7 @@ func (p *Policy) admitGrants(ctx context.Context, kind string, grants []Grant, h
 			trace.From(ctx).Add("policy", "%s %q permits the route and the model", kind, grant.Name)
 			return nil
 		}
-		trace.From(ctx).Add("policy", "%s %q does not permit it: %v", kind, grant.Name, err)
+		trace.From(ctx).Add("policy", "%s %q does not permit it: %s", kind, grant.Name, err.Error())
 		if !isModelError(denied) {
 			denied = err
 		}

@@ -111,10 +111,10 @@ func isTeamRefusal(err error) bool {
 func (p *Policy) usable(ctx context.Context, why string, id TeamID, r Request) (chosenTeam, error) {
 	team, err := p.usableTeam(ctx, id, r)
 	if err != nil {
-		trace.From(ctx).Add("team", "%q, %s: %v", id, why, err)
+		trace.From(ctx).Add("team", "%q, %s: %s", string(id), why, err.Error())
 		return chosenTeam{}, err
 	}
-	trace.From(ctx).Add("team", "%q, %s", team.id, why)
+	trace.From(ctx).Add("team", "%q, %s", string(team.id), why)
 	return team, nil
 }
 
