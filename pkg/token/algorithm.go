@@ -21,12 +21,20 @@ type algorithm struct {
 func algorithms() []algorithm {
 	return []algorithm{
 		{method: jwt.SigningMethodRS256}, {method: jwt.SigningMethodRS384}, {method: jwt.SigningMethodRS512},
-		{method: jwt.SigningMethodPS256}, {method: jwt.SigningMethodPS384}, {method: jwt.SigningMethodPS512},
+		{method: strictPSS(jwt.SigningMethodPS256)}, {method: strictPSS(jwt.SigningMethodPS384)},
+		{method: strictPSS(jwt.SigningMethodPS512)},
 		{method: jwt.SigningMethodES256, curve: elliptic.P256()},
 		{method: jwt.SigningMethodES384, curve: elliptic.P384()},
 		{method: jwt.SigningMethodES512, curve: elliptic.P521()},
 		{method: jwt.SigningMethodEdDSA},
 	}
+}
+
+// strictPSS requires a salt as long as the hash (RFC 7518 section 3.5); golang-jwt verifies any.
+func strictPSS(method *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
+	strict := *method
+	strict.VerifyOptions = nil // then those for signing count
+	return &strict
 }
 
 func algorithmNames() []string {

@@ -1,6 +1,8 @@
 package token
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -12,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,9 +96,11 @@ func TestDiscovery(t *testing.T) {
 		{"jwks_uri on our loopback, mapped", "https://example.com/realm",
 			changes{"jwks_uri": "https://[::ffff:127.0.0.1]" + port + "/keys"}, "on loopback"},
 		{"jwks_uri on the unspecified address", "https://example.com/realm",
-			changes{"jwks_uri": "https://0.0.0.0" + port + "/keys"}, "local address"},
+			changes{"jwks_uri": "https://0.0.0.0" + port + "/keys"}, "link-local"},
+		{"jwks_uri of a name that is this machine", "https://example.com/realm",
+			changes{"jwks_uri": "https://LOCALHOST" + port + "/keys"}, "not fetched from such an address"},
 		{"jwks_uri at a metadata service", "https://example.com/realm",
-			changes{"jwks_uri": "https://169.254.169.254/latest"}, "local address"},
+			changes{"jwks_uri": "https://169.254.169.254/latest"}, "link-local"},
 		{"discovery redirects", "https://example.com/redirect", changes{"jwks_uri": "https://example.com/keys"}, "answered 302"},
 		{"discovery is missing", "https://example.com/nothing", nil, "answered 404"},
 		{"loopback issuer and keys", i.URL + "/realm", changes{"jwks_uri": i.URL + "/keys"}, ""},
@@ -155,7 +160,7 @@ func TestRoots(t *testing.T) {
 
 // TestClientIgnoresTheEnvironment sets proxies that would be used by the default transport.
 func TestClientIgnoresTheEnvironment(t *testing.T) {
-	client := newClient(nil, nil)
+	client := newClient(nil, canBeIssuer)
 	transport, ok := client.Transport.(*http.Transport)
 	if !ok || transport.Proxy != nil {
 		t.Error("the client has a proxy")
@@ -173,7 +178,7 @@ func TestGetEndsWithItsContext(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	if _, err := get(ctx, newClient(nil, nil), server.URL); err == nil {
+	if _, err := get(ctx, newClient(nil, canBeIssuer), server.URL); err == nil {
 		t.Error("no error")
 	}
 }
@@ -190,7 +195,7 @@ func TestGetIsBounded(t *testing.T) {
 	}))
 	defer server.Close()
 	for _, size = range []int{maxDocumentBytes, maxDocumentBytes + 1, -1} {
-		text, err := get(t.Context(), newClient(nil, nil), server.URL)
+		text, err := get(t.Context(), newClient(nil, canBeIssuer), server.URL)
 		if size == maxDocumentBytes {
 			if err != nil || len(text) != size {
 				t.Errorf("%d bytes, %v", len(text), err)
@@ -201,15 +206,86 @@ func TestGetIsBounded(t *testing.T) {
 	}
 }
 
-func TestRefuseLocal(t *testing.T) {
-	for address, refused := range map[string]bool{
-		"127.0.0.1:443": true, "127.9.9.9:443": true, "[::1]:443": true, "[::ffff:127.0.0.1]:443": true,
-		"0.0.0.0:443": true, "[::]:443": true, "169.254.169.254:80": true, "[fe80::1]:443": true,
-		"[fe80::1%eth0]:443": true, "224.0.0.1:443": true, "[ff02::1]:443": true, "nonsense": true, "": true,
-		"192.0.2.1:443": false, "10.0.0.1:443": false, "[2001:db8::1]:443": false,
+// TestDialing is the table of addresses that a host may resolve to, by who names the host.
+func TestDialing(t *testing.T) {
+	const loopback, named, found = 1, 2, 4
+	for address, want := range map[string]int{
+		"127.0.0.1:443": loopback | named, "127.9.9.9:443": loopback | named, "[::1]:443": loopback | named,
+		"[::ffff:127.0.0.1]:443": loopback | named,
+		"0.0.0.0:443":            0, "[::]:443": 0, "169.254.169.254:443": 0, "[::ffff:169.254.169.254]:443": 0,
+		"[fe80::1]:443": 0, "[fe80::1%eth0]:443": 0, "224.0.0.1:443": 0, "[ff02::1]:443": 0, "nonsense": 0, "": 0,
+		"192.0.2.1:443": named | found, "10.0.0.1:443": named | found, "[2001:db8::1]:443": named | found,
 	} {
-		if err := refuseLocal("tcp", address, nil); (err != nil) != refused {
-			t.Errorf("%s: %v, want refused %v", address, err, refused)
+		for bit, allowed := range map[int]func(netip.Addr) bool{
+			loopback: netip.Addr.IsLoopback, named: canBeIssuer, found: canBeFound,
+		} {
+			if err := dialOnly(allowed)("tcp", address, nil); (err == nil) != (want&bit != 0) {
+				t.Errorf("%s, client %d: %v", address, bit, err)
+			}
 		}
 	}
+}
+
+// TestClientsDialOnlyWhereTheyMay lets each client of a fetcher try names of this machine. 0.0.0.0 would get there too.
+func TestClientsDialOnlyWhereTheyMay(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	f, err := newFetcher(Issuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := server.URL[strings.LastIndex(server.URL, ":"):]
+	for host, want := range map[string][3]bool{
+		"127.0.0.1": {true, true, false}, "localhost": {true, true, false}, "0.0.0.0": {false, false, false},
+	} {
+		for n, client := range []*http.Client{f.local, f.named, f.guarded} {
+			if _, err := get(t.Context(), client, "http://"+host+port); (err == nil) != want[n] {
+				t.Errorf("client %d, %s: %v", n, host, err)
+			}
+		}
+	}
+}
+
+// TestAnswersAreNotUnpacked sends a small text that unpacks to a large one, and a good set with a coding.
+func TestAnswersAreNotUnpacked(t *testing.T) {
+	keys := setText(t, jwk(ed25519.PublicKey(strings.Repeat("k", 32)), nil))
+	for _, c := range []struct {
+		coding string
+		text   []byte
+		good   bool
+	}{
+		{"", keys, true}, {"identity", keys, true}, {"gzip", zipped(t, keys), false},
+		{"gzip", zipped(t, make([]byte, 64<<20)), false}, {"", zipped(t, keys), false}, {"br", keys, false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+				t.Errorf("asked for %q", got)
+			}
+			if c.coding != "" {
+				w.Header().Set("Content-Encoding", c.coding)
+			}
+			_, _ = w.Write(c.text)
+		}))
+		f, err := newFetcher(Issuer{JWKSURL: server.URL}.withDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.fetch(t.Context()); (err == nil) != c.good {
+			t.Errorf("%q, %d bytes: %v", c.coding, len(c.text), err)
+		}
+		server.Close()
+	}
+}
+
+func zipped(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

@@ -1,7 +1,6 @@
 package token
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
@@ -9,9 +8,7 @@ import (
 	"slices"
 
 	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // RSA moduli below 2048 bits can be factored in reach (NIST SP 800-131A); above 8192 a verification takes
@@ -26,9 +23,6 @@ type publicKey struct {
 	kid    string // "" if it has none
 	alg    string // "" if any that fits
 	public any
-	// lookup gives the key to golang-jwt. It is keyfunc's, over a store that holds this key alone, so kid,
-	// alg and use are checked once more by code that is not ours.
-	lookup jwt.Keyfunc
 }
 
 func (k *publicKey) fits(alg algorithm) bool {
@@ -44,6 +38,9 @@ func parseKey(entry jsontext.Value, algorithms allowedAlgorithms) (*publicKey, e
 	if err := checkKeyUse(members); err != nil {
 		return nil, err
 	}
+	if err := checkNotPrivate(members); err != nil {
+		return nil, err
+	}
 	jwk, err := jwkOf(members)
 	if err != nil {
 		return nil, err
@@ -55,12 +52,11 @@ func parseKey(entry jsontext.Value, algorithms allowedAlgorithms) (*publicKey, e
 	if !key.fitsAny(algorithms) {
 		return nil, errors.New("it fits none of the issuer's allowed algorithms")
 	}
-	key.lookup, err = lookupOf(jwk)
-	return key, err
+	return key, nil
 }
 
-// checkKeyUse refuses keys that are not for verifying (RFC 7517 sections 4.2 and 4.3). jwkset and keyfunc
-// let them pass (Wycheproof tcId 353-356, measured).
+// checkKeyUse refuses keys that are not for verifying (RFC 7517 sections 4.2 and 4.3). jwkset lets
+// them pass (Wycheproof tcId 353-356, measured).
 func checkKeyUse(members map[string]any) error {
 	if use, present := members["use"]; present && use != "sig" {
 		return errors.New("use is not sig")
@@ -76,8 +72,19 @@ func checkKeyUse(members map[string]any) error {
 	return nil
 }
 
-// jwkOf builds the key from its public members alone: no private part, and no x5c or x5u, for which jwkset
-// would parse certificates. oct, a shared secret, is no key here.
+// checkNotPrivate refuses a key whose private part is published with it (RFC 7518 sections 6.2.2 and 6.3.2):
+// everyone who reads the key set can sign with it.
+func checkNotPrivate(members map[string]any) error {
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth"} {
+		if _, present := members[name]; present {
+			return fmt.Errorf("its private part, %s, is published with it", name)
+		}
+	}
+	return nil
+}
+
+// jwkOf builds the key from its public members alone: no x5c or x5u, for which jwkset would parse
+// certificates. oct, a shared secret, is no key here.
 func jwkOf(members map[string]any) (jwkset.JWK, error) {
 	text := map[string]string{}
 	for _, name := range []string{"kty", "crv", "x", "y", "n", "e", "alg", "kid"} {
@@ -138,16 +145,4 @@ func (k *publicKey) fitsAny(algorithms allowedAlgorithms) bool {
 		}
 	}
 	return false
-}
-
-func lookupOf(jwk jwkset.JWK) (jwt.Keyfunc, error) {
-	store := jwkset.NewMemoryStorage()
-	if err := store.KeyWrite(context.Background(), jwk); err != nil {
-		return nil, err
-	}
-	found, err := keyfunc.New(keyfunc.Options{Storage: store})
-	if err != nil {
-		return nil, err
-	}
-	return found.Keyfunc, nil
 }

@@ -63,9 +63,6 @@ func parseKeySet(text []byte, algorithms allowedAlgorithms) (*keySet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(entries) > maxKeys {
-		return nil, fmt.Errorf("key set: more than %d keys", maxKeys)
-	}
 	set := &keySet{byKid: map[string]*publicKey{}}
 	for n, entry := range entries {
 		key, err := parseKey(entry, algorithms)
@@ -146,6 +143,9 @@ func arrayElements(decoder *jsontext.Decoder) ([]jsontext.Value, error) {
 	}
 	elements := []jsontext.Value{}
 	for decoder.PeekKind() != jsontext.KindEndArray {
+		if len(elements) == maxKeys {
+			return nil, fmt.Errorf("more than %d keys", maxKeys)
+		}
 		value, err := decoder.ReadValue()
 		if err != nil {
 			return nil, anonymous(err)

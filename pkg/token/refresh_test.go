@@ -279,3 +279,56 @@ func TestRunFetchesAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestIssuersFailAlone hangs one issuer, whose callers wait out their time; the other's tokens are not delayed, and
+// its made-up kids do not use up what the first may fetch.
+func TestIssuersFailAlone(t *testing.T) {
+	r := newRig(t)
+	other := issuertest.New(t, localissuer.Now(r.Now), localissuer.Algorithms("ES256"))
+	config := func(i *issuertest.Issuer) token.Issuer {
+		return token.Issuer{URL: token.IssuerURL(i.URL()), Audiences: []string{"extauthz"}, JWKSURL: i.JWKSURL()}
+	}
+	r.verifier = newVerifier(t, r.clock, config(r.Issuer), config(other))
+	arrived, release := make(chan struct{}), make(chan struct{})
+	other.Respond(func(http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-release
+	})
+	waited, raw := make(chan error), other.Mint(nil)
+	go func() {
+		_, err := r.verifier.Verify(t.Context(), raw)
+		waited <- err
+	}()
+	<-arrived
+	r.wantVerdict(t, r.Mint(nil), "")
+	r.wantVerdict(t, r.Mint(nil, localissuer.Kid("made-up")), "invalid")
+	close(release)
+	if class := classOf(t, <-waited); class != "issuer unavailable" {
+		t.Errorf("the hanging issuer's token: %q", class)
+	}
+	other.Respond(nil)
+	r.Advance(time.Second) // the backoff
+	r.wantVerdict(t, other.Mint(nil), "")
+	other.Overlap()
+	r.wantVerdict(t, other.Mint(nil), "")
+}
+
+// TestCachingHeadersAreIgnored promises that the keys stay for a year, and withdraws them.
+func TestCachingHeadersAreIgnored(t *testing.T) {
+	r := newRig(t)
+	answer := serveKeys(keyEntry(r.PrivateKey("ES256").Public(), "kid", "ES256-1"))
+	r.Respond(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		w.Header().Set("ETag", `"1"`)
+		if q.Header.Get("If-None-Match") != "" {
+			t.Error("asked whether the keys have changed")
+		}
+		answer(w, q)
+	})
+	old := r.Mint(nil)
+	r.wantVerdict(t, old, "")
+	r.Respond(nil)
+	r.Rotate()
+	r.wantVerdict(t, r.Mint(nil), "")
+	r.wantVerdict(t, old, "invalid")
+}

@@ -46,10 +46,18 @@ func safeURL(text string) (*url.URL, error) {
 		return nil, errors.New("must not carry a user name or password")
 	case u.Fragment != "" || strings.Contains(text, "#"):
 		return nil, errors.New("must not have a fragment")
+	case !canBeHost(u.Hostname()):
+		return nil, errors.New("must not be at an unspecified, link-local or multicast address")
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return u, nil
 	}
 	return nil, errors.New("must be https, or http on loopback")
+}
+
+// canBeHost refuses the literal addresses that no client would dial in the end, see canBeIssuer.
+func canBeHost(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return err != nil || canBeIssuer(address.Unmap())
 }
 
 func isLoopback(host string) bool {

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // Options are what a [Verifier] takes from its surroundings. The zero value is usable.
@@ -35,7 +33,6 @@ type issuer struct {
 	Issuer
 	algorithms allowedAlgorithms
 	keys       *keySource
-	parser     *jwt.Parser
 }
 
 // IssuerStatus says how one issuer's keys are.
@@ -105,7 +102,6 @@ func (v *Verifier) add(config Issuer, opts Options) error {
 		Issuer:     config,
 		algorithms: allowed(config.Algorithms),
 		keys:       newKeySource(config, fetcher.fetch, opts),
-		parser:     newParser(config.Algorithms),
 	}
 	v.issuers[config.URL] = i
 	v.order = append(v.order, i)
@@ -171,20 +167,24 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	i, err := v.issuerOf(parsed.claims)
+	claims, err := decodeSegment("claims", parsed.payload)
 	if err != nil {
 		return Claims{}, err
 	}
-	keys, err := i.verifySignature(ctx, raw, parsed.header)
+	i, err := v.issuerOf(claims)
 	if err != nil {
 		return Claims{}, err
 	}
-	claims, err := i.checkClaims(parsed.claims, v.now())
+	keys, err := i.verifySignature(ctx, parsed)
 	if err != nil {
 		return Claims{}, err
 	}
-	claims.proof.keys = keys
-	return claims, nil
+	verified, err := i.checkClaims(claims, v.now())
+	if err != nil {
+		return Claims{}, err
+	}
+	verified.proof.keys = keys
+	return verified, nil
 }
 
 // issuerOf chooses the issuer. It is the only claim that is read before the signature holds.
