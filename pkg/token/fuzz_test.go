@@ -2,10 +2,12 @@ package token
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -113,21 +115,55 @@ func depthOf(value any) int {
 	return 1 + deepest
 }
 
-// FuzzKeySet checks that no JWKS text panics, and that every key that comes out fits an allowed algorithm.
+// FuzzKeySet checks that no JWKS text panics, and that every key that comes out fits an allowed algorithm, is sound, and
+// stands in the text as encoding/json reads it: for verifying, without a private part.
 func FuzzKeySet(f *testing.F) {
 	keys := weakTestKeys(f)
 	f.Add(setText(f, jwk(keys.rsa, changes{"kid": "a"}), jwk(keys.p256, nil), jwk(keys.ed25519, changes{"use": "sig"})))
 	f.Add(setText(f, jwk(keys.p256, changes{"y": "AA"}), jwk(keys.rsa, changes{"e": "AQ"})))
+	f.Add(setText(f, jwk(keys.ed25519, changes{"kid": "a"}), jwk(keys.ed25519, changes{"kid": "a", "key_ops": []string{"verify"}})))
+	f.Add(setText(f, jwk(keys.ed25519, changes{"d": "AA"}), jwk(keys.p256, changes{"alg": "ES256", "use": "enc"}), 1, nil))
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"","y":""}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		set, err := parseKeySet(text, defaultAlgorithms())
 		if err != nil {
 			return
 		}
+		kids := plainKids(t, text)
 		for _, key := range set.keys {
 			if !key.fitsAny(defaultAlgorithms()) || checkStrength(key.public) != nil {
 				t.Errorf("accepted %+v", key)
 			}
+			if _, err := x509.MarshalPKIXPublicKey(key.public); err != nil || !slices.Contains(kids, key.kid) {
+				t.Errorf("accepted %+v, %v; plainly usable are %q", key, err, kids)
+			}
+			if key.kid != "" && set.byKid[key.kid] != key {
+				t.Errorf("the kid %q finds another key", key.kid)
+			}
 		}
 	})
+}
+
+// plainKids are those of the entries that say nothing against verifying with them.
+func plainKids(t *testing.T, text []byte) (kids []string) {
+	t.Helper()
+	var document map[string]json.RawMessage
+	var entries []json.RawMessage
+	if err := errors.Join(json.Unmarshal(text, &document), json.Unmarshal(document["keys"], &entries)); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		var members map[string]any
+		if json.Unmarshal(entry, &members) != nil {
+			continue
+		}
+		use, hasUse := members["use"]
+		operations, hasOperations := members["key_ops"].([]any)
+		_, private := members["d"]
+		if (!hasUse || use == "sig") && (!hasOperations || slices.Contains(operations, any("verify"))) && !private {
+			kid, _ := members["kid"].(string)
+			kids = append(kids, kid)
+		}
+	}
+	return kids
 }

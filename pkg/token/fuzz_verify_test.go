@@ -1,9 +1,14 @@
 package token_test
 
 import (
+	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -40,6 +45,49 @@ func FuzzVerify(f *testing.F) {
 		}
 		if err != nil && slices.Contains(minted, raw) {
 			t.Errorf("refused a good token: %v", err)
+		}
+	})
+}
+
+// FuzzSigned signs whatever header and claims it is given, as a compromised or broken issuer would. What is accepted,
+// golang-jwt with every check it has must accept too (its dates are whole seconds), and encoding/json must read the same.
+func FuzzSigned(f *testing.F) {
+	r := newRig(f, localissuer.Algorithms("EdDSA"))
+	reference := jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(r.URL()), jwt.WithAudience(r.Audience()),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(31*time.Second), jwt.WithTimeFunc(r.Now), jwt.WithStrictDecoding())
+	// The port differs from run to run, so the fuzzer writes I for the issuer.
+	const header, claims = `{"alg":"EdDSA","kid":"EdDSA-1","typ":"JWT"}`, `{"iss":"I","aud":"extauthz","sub":"a","iat":1800000000,"exp":1800000300}`
+	for _, text := range [][2]string{
+		{header, claims}, {`{"alg":"EdDSA"}`, claims}, {`{"alg":"EdDSA","crit":[]}`, claims}, {`{"alg":"none"}`, claims},
+		{`{"alg":"EdDSA","typ":"logout+jwt"}`, claims}, {header, `{"iss":"I","aud":["x","extauthz"],"exp":1.8e9,"nbf":1799999999.5}`},
+		{header, `{"iss":"I","aud":"extauthz","exp":1e300}`}, {header, `{"iss":"I","aud":"extauthz","exp":1800000300,"nbf":1e300}`},
+		{header, `{"iss":"I","aud":"extauthz","exp":1800000300,"iat":"1"}`}, {header, `{"iss":"I","aud":"extauthz","exp":1,"Exp":1800000300}`},
+		{header, claims + `{}`}, {header, `{"iss":"I","aud":{},"exp":0}`}, {header, "{\"iss\":\"I\",\"sub\":\"\xff\"}"},
+	} {
+		f.Add(text[0], text[1])
+	}
+	f.Fuzz(func(t *testing.T, header, claims string) {
+		claims = strings.ReplaceAll(claims, `"I"`, `"`+r.URL()+`"`)
+		raw, err := r.Issuer.Issuer.Mint(nil, localissuer.RawHeader(header), localissuer.RawClaims(claims))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.verifier.Verify(t.Context(), raw)
+		classOf(t, err)
+		if err != nil {
+			return
+		}
+		if _, err := reference.Parse(raw, func(*jwt.Token) (any, error) { return r.PrivateKey("EdDSA").Public(), nil }); err != nil {
+			t.Errorf("golang-jwt refuses it: %v", err)
+		}
+		decoder := json.NewDecoder(strings.NewReader(claims))
+		decoder.UseNumber()
+		var want map[string]any
+		if err := decoder.Decode(&want); err != nil || !reflect.DeepEqual(got.Values, want) {
+			t.Errorf("claims %v, encoding/json %v, %v", got.Values, want, err)
+		}
+		if left := got.Expiry.Sub(r.Now()); left <= -30*time.Second || left > 24*time.Hour+30*time.Second {
+			t.Errorf("accepted with %v left", left)
 		}
 	})
 }
