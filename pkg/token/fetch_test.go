@@ -170,16 +170,22 @@ func TestClientIgnoresTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestGetEndsWithItsContext hangs the server and ends the context.
+// TestGetEndsWithItsContext hangs the server, before its answer and in the middle of it, and ends the context.
 func TestGetEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		cancel()
-		<-r.Context().Done()
-	}))
-	defer server.Close()
-	if _, err := get(ctx, newClient(nil, canBeIssuer), server.URL); err == nil {
-		t.Error("no error")
+	for _, begun := range []string{"", `{"keys":[`} {
+		ctx, cancel := context.WithCancel(t.Context())
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if begun != "" {
+				_, _ = w.Write([]byte(begun))
+				_ = http.NewResponseController(w).Flush()
+			}
+			cancel()
+			<-r.Context().Done()
+		}))
+		if text, err := get(ctx, newClient(nil, canBeIssuer), server.URL); err == nil {
+			t.Errorf("no error, but %q", text)
+		}
+		server.Close()
 	}
 }
 

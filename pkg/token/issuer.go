@@ -41,8 +41,8 @@ type Issuer struct {
 	// Types are the accepted values of typ, in any letter case, with or without "application/"
 	// (RFC 7515 section 4.1.9); "" is an absent typ. Empty means "", "JWT" and "at+jwt" (RFC 9068).
 	Types []string
-	// RefreshInterval is how often [Verifier.Run] fetches the keys anew, ±10 %. Zero means 5 min; the
-	// least is 1 s. It is how long a key that the issuer withdrew may still be accepted, unless the
+	// RefreshInterval is how often [Verifier.Run] fetches the keys anew, or up to a tenth sooner. Zero means
+	// 5 min; the least is 1 s. It is how long a key that the issuer withdrew may still be accepted, unless the
 	// fetch fails: then it is MaxAge.
 	RefreshInterval time.Duration
 	// MaxAge is how long the last good keys stay in use while they cannot be fetched. Zero means 24 h.

@@ -33,10 +33,10 @@ func (s *keySource) untilNext() time.Duration {
 	return min(backoff(s.failures), s.interval)
 }
 
-// jittered spreads replicas that started together over ±10 %.
+// jittered spreads replicas that started together over the last tenth: never later, so that the interval is a
+// promise on withdrawn keys.
 func jittered(d time.Duration) time.Duration {
-	spread := int64(d / 10)
-	return d + time.Duration(rand.Int64N(2*spread+1)-spread) //nolint:gosec // timing, not a secret
+	return d - time.Duration(rand.Int64N(int64(d/10)+1)) //nolint:gosec // timing, not a secret
 }
 
 func (s *keySource) status() IssuerStatus {

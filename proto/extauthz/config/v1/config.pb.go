@@ -804,7 +804,7 @@ type Issuer struct {
 	// How often the issuer's keys are fetched again.
 	JwksRefresh *durationpb.Duration `protobuf:"bytes,9,opt,name=jwks_refresh,json=jwksRefresh,proto3,oneof" json:"jwks_refresh,omitempty"`
 	// How long the last good keys are used while they cannot be fetched; after that, the issuer's tokens
-	// are answered as an outage. At least `jwks_refresh`.
+	// are answered as an outage. Longer than `jwks_refresh`.
 	JwksMaxAge *durationpb.Duration `protobuf:"bytes,10,opt,name=jwks_max_age,json=jwksMaxAge,proto3,oneof" json:"jwks_max_age,omitempty"`
 	// Where the caller's identity is in the claims.
 	Claims *Claims `protobuf:"bytes,11,opt,name=claims,proto3" json:"claims,omitempty"`
