@@ -106,7 +106,6 @@ func isPort(text string) bool {
 // isNobody finds addresses that pkg/token never connects to; cloud metadata services are on the link.
 func isNobody(host string) bool {
 	address, err := netip.ParseAddr(host)
-	address = address.Unmap()
 	return err == nil && (address.IsUnspecified() || address.IsLinkLocalUnicast() || address.IsMulticast())
 }
 

@@ -42,7 +42,6 @@ func newFetcher(config Issuer) (*fetcher, error) {
 
 // newClient returns a client that goes exactly where it is told: no redirects, which would let the answer
 // choose the host, and no proxy from the environment. Connections are not kept: a fetch is rare.
-// What it reads is not unpacked, so that the bound on it is one on the bytes that came in.
 func newClient(roots *x509.CertPool, allowed func(netip.Addr) bool) *http.Client {
 	dialer := &net.Dialer{Timeout: fetchTimeout, Control: dialOnly(allowed)}
 	return &http.Client{
@@ -54,7 +53,6 @@ func newClient(roots *x509.CertPool, allowed func(netip.Addr) bool) *http.Client
 			TLSHandshakeTimeout:    fetchTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
 			DisableKeepAlives:      true,
-			DisableCompression:     true,
 		},
 	}
 }
@@ -67,7 +65,7 @@ func dialOnly(allowed func(netip.Addr) bool) func(network, address string, c sys
 		if err != nil {
 			return errors.New("not an IP address")
 		}
-		if !allowed(target.Addr().Unmap()) {
+		if !allowed(target.Addr()) {
 			return errors.New("keys are not fetched from such an address")
 		}
 		return nil
@@ -161,7 +159,8 @@ func (f *fetcher) clientForFound(where string, issuer *url.URL) (*http.Client, e
 	return f.guarded, nil
 }
 
-// get returns the body of a 200 answer of bounded size.
+// get returns the body of a 200 answer of bounded size. It is not unpacked: the transport does so only if nobody
+// says what coding is wanted.
 func get(ctx context.Context, client *http.Client, where string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
 	if err != nil {

@@ -250,6 +250,10 @@ func TestClientsDialOnlyWhereTheyMay(t *testing.T) {
 			}
 		}
 	}
+	// As if localhost were resolved to another machine. Nothing is sent, because the address is refused first.
+	if _, err := get(t.Context(), f.local, "http://192.0.2.1"+port); err == nil || !strings.Contains(err.Error(), "not fetched from such") {
+		t.Errorf("a loopback host elsewhere: %v", err)
+	}
 }
 
 // TestAnswersAreNotUnpacked sends a small text that unpacks to a large one, and a good set with a coding.

@@ -29,19 +29,6 @@ func judgeSigned(keys []byte, algorithms []string, t jws) error {
 	return err
 }
 
-// keySetOf makes a key set of a key, and leaves one as it is.
-func keySetOf(t *testing.T, key json.RawMessage) []byte {
-	t.Helper()
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(key, &members); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := members["keys"]; ok {
-		return key
-	}
-	return setText(t, key)
-}
-
 // TestRFCExamples verifies the tokens that the RFCs print, with their keys. As they are printed, with the private
 // part, the keys must be refused.
 func TestRFCExamples(t *testing.T) {

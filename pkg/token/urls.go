@@ -57,7 +57,7 @@ func safeURL(text string) (*url.URL, error) {
 // canBeHost refuses the literal addresses that no client would dial in the end, see canBeIssuer.
 func canBeHost(host string) bool {
 	address, err := netip.ParseAddr(host)
-	return err != nil || canBeIssuer(address.Unmap())
+	return err != nil || canBeIssuer(address)
 }
 
 func isLoopback(host string) bool {
