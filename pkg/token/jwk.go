@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"slices"
 
 	"github.com/MicahParks/jwkset"
+	"github.com/MicahParks/keyfunc/v3"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // RSA moduli below 2048 bits can be factored in reach (NIST SP 800-131A); above 8192 a verification takes
@@ -23,6 +26,8 @@ type publicKey struct {
 	kid    string // "" if it has none
 	alg    string // "" if any that fits
 	public any
+	// lookup is keyfunc's, over a store that holds this key alone.
+	lookup jwt.Keyfunc
 }
 
 func (k *publicKey) fits(alg algorithm) bool {
@@ -52,7 +57,20 @@ func parseKey(entry jsontext.Value, algorithms allowedAlgorithms) (*publicKey, e
 	if !key.fitsAny(algorithms) {
 		return nil, errors.New("it fits none of the issuer's allowed algorithms")
 	}
-	return key, nil
+	key.lookup, err = lookupOf(jwk)
+	return key, err
+}
+
+func lookupOf(jwk jwkset.JWK) (jwt.Keyfunc, error) {
+	store := jwkset.NewMemoryStorage()
+	if err := store.KeyWrite(context.Background(), jwk); err != nil {
+		return nil, err
+	}
+	found, err := keyfunc.New(keyfunc.Options{Storage: store})
+	if err != nil {
+		return nil, err
+	}
+	return found.Keyfunc, nil
 }
 
 // checkKeyUse refuses keys that are not for verifying (RFC 7517 sections 4.2 and 4.3). jwkset lets

@@ -3,6 +3,8 @@ package token
 import (
 	"context"
 	"strconv"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // maxQuotedBytes is how much of a name that a token chose goes into a log line.
@@ -18,7 +20,8 @@ func quoted(name string) string {
 
 // verifySignature returns the keys that hold the one that has signed the token, with an allowed algorithm.
 // golang-jwt does the arithmetic alone: its parser takes members twice, text after the claims and dates that
-// overflow, and joins its errors (CVE-2024-51744).
+// overflow, and joins its errors (CVE-2024-51744). keyfunc hands the key out, by the name and the algorithm that were
+// decided here: so both are checked once more, by code that is not ours.
 func (i *issuer) verifySignature(ctx context.Context, t jws) (*keySet, error) {
 	if err := i.checkType(t.header); err != nil {
 		return nil, err
@@ -32,7 +35,11 @@ func (i *issuer) verifySignature(ctx context.Context, t jws) (*keySet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := alg.method.Verify(t.signed, t.signature, key.public); err != nil {
+	public, err := key.lookup(&jwt.Token{Method: alg.method, Header: map[string]any{"alg": alg.method.Alg(), "kid": key.kid}})
+	if err != nil {
+		return nil, refuse(ErrInvalid, "the key %s is not for %s", quoted(key.kid), alg.method.Alg())
+	}
+	if err := alg.method.Verify(t.signed, t.signature, public); err != nil {
 		return nil, refuse(ErrInvalid, "the signature does not hold for kid %s", quoted(key.kid))
 	}
 	return set, nil
