@@ -30,7 +30,8 @@ type ResponseConfig struct {
 	Headers HeaderNames
 	// KeepCredential leaves the credential headers in the upstream request; by default they are removed.
 	KeepCredential bool
-	// KeyHeader and KeyPrefix say how the upstream gets a virtual key's text, in a decision that has one.
+	// KeyHeader and KeyPrefix say how the upstream gets a virtual key's text, in a decision that has one. In any
+	// other the header is removed: the upstream would take a client's own copy for the key. "" means that it gets none.
 	KeyHeader, KeyPrefix string
 	// OutageAsError answers an outage with CheckResponse.error_response (Envoy 1.37 and later), so that
 	// Envoy's failure mode applies. By default an outage is a denial, which fails closed.
@@ -59,6 +60,9 @@ func newResponder(config ResponseConfig, credentialHeaders []string) responder {
 	managed := map[string]bool{failedOpenHeader: true}
 	for _, name := range []string{n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID} {
 		managed[name] = true
+	}
+	if config.KeyHeader != "" {
+		managed[config.KeyHeader] = true
 	}
 	return responder{config: config, managed: managed, credential: credentialHeaders}
 }
@@ -121,26 +125,26 @@ func (r *responder) identity(d *Decision) map[string]string {
 	return values
 }
 
-// removed names every header that must not reach the upstream. Envoy removes after it sets, so a
-// name that is set must not be here. WSGI and CGI upstreams read "-" and "_" alike: the underscore
-// twin of every managed name goes, and every other spelling that the client really sent.
+// removed names every header that must not reach the upstream. WSGI and CGI upstreams read "-" and "_"
+// alike: the underscore twin of every managed name goes, and every other spelling that the client really
+// sent.
 func (r *responder) removed(set map[string]string, sent headers) []string {
 	removed := make(map[string]bool)
 	for name := range r.managed {
-		if _, kept := set[name]; !kept {
-			removed[name] = true
-		}
-		removed[strings.ReplaceAll(name, "-", "_")] = true
+		removed[name], removed[strings.ReplaceAll(name, "-", "_")] = true, true
 	}
 	for name := range sent {
 		if r.managed[strings.ReplaceAll(name, "_", "-")] && strings.Contains(name, "_") {
 			removed[name] = true
 		}
 	}
-	for _, name := range r.credential {
-		if _, replaced := set[name]; !replaced && !r.config.KeepCredential {
+	if !r.config.KeepCredential {
+		for _, name := range r.credential {
 			removed[name] = true
 		}
+	}
+	for name := range set { // Envoy removes after it sets
+		delete(removed, name)
 	}
 	return slices.Sorted(maps.Keys(removed))
 }
