@@ -17,6 +17,9 @@ GOLANGCI_LINT_VERSION := v2.15.0
 KUSTOMIZE_VERSION := v5.7.1
 ENVOY_VERSION := 1.40.0
 KUBERNETES_VALIDATE_VERSION := 1.37.0
+# The neighbours of the end-to-end tests.
+LITELLM_VERSION := 1.106.2
+OIDC_OP_VERSION := v3.51.17
 RATELIMIT_VERSION := v1.4.1-0.20260122083618-3fb702589d36
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
@@ -25,10 +28,12 @@ BUF := $(BIN)/buf-$(BUF_VERSION)
 PROTOC_GEN_GO := $(BIN)/protoc-gen-go-$(PROTOC_GEN_GO_VERSION)
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 KUSTOMIZE := $(BIN)/kustomize-$(KUSTOMIZE_VERSION)
+OIDC_OP := $(BIN)/oidc-op-$(OIDC_OP_VERSION)
 RATELIMIT := $(BIN)/ratelimit-$(RATELIMIT_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
+LITELLM_STAMP := $(CACHE)/litellm/.installed-$(LITELLM_VERSION)-$(firstword $(shell cksum <build/litellm-constraints.txt))
 # Recursive, so that it is looked up when it is used, after the installation.
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
 
@@ -84,7 +89,7 @@ envoy-validate: envoy ## Let Envoy check the configurations in deploy/
 	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/envoy/envoy-ratelimit.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
 
-deps: envoy $(RATELIMIT) ## Install what the tests need: Envoy, PostgreSQL, Redis, the rate limit service
+deps: envoy $(LITELLM_STAMP) $(OIDC_OP) $(RATELIMIT) ## Install what `make test` needs: Envoy, PostgreSQL, Redis, LiteLLM (1 GB)
 	@build/servers.sh postgresql redis
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) ## Install the pinned tools
@@ -116,6 +121,10 @@ $(GOLANGCI_LINT):
 $(KUSTOMIZE):
 	$(call install,sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION),kustomize)
 
+# The OpenID provider that comes with the library as its example.
+$(OIDC_OP):
+	$(call install,github.com/zitadel/oidc/v3/example/server@$(OIDC_OP_VERSION),server,oidc-op)
+
 $(RATELIMIT):
 	$(call install,github.com/envoyproxy/ratelimit/src/service_cmd@$(RATELIMIT_VERSION),service_cmd,ratelimit)
 
@@ -130,4 +139,12 @@ $(K8S_STAMP):
 	rm -rf $(CACHE)/kubernetes-validate
 	python3 -m venv $(CACHE)/kubernetes-validate
 	$(CACHE)/kubernetes-validate/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	touch $@
+
+# Its own requirements are ranges: the constraints are what was tested.
+$(LITELLM_STAMP):
+	@echo "installing LiteLLM $(LITELLM_VERSION) (about a minute)"
+	rm -rf $(CACHE)/litellm
+	python3 -m venv $(CACHE)/litellm
+	$(CACHE)/litellm/bin/pip install --quiet --disable-pip-version-check --constraint build/litellm-constraints.txt 'litellm[proxy]==$(LITELLM_VERSION)'
 	touch $@
