@@ -1,7 +1,7 @@
 # extauthz: build, check, test. `make` alone lists the targets.
 #
 # Needs Go, Python 3 with venv, git and a C compiler (for -race). Everything else is installed at a pinned version below
-# .cache/, and PostgreSQL and Redis by `make deps`.
+# .cache/, and PostgreSQL and Redis by `make deps`. Only the Keycloak tests need more: Java and Maven.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,6 +21,7 @@ KUBERNETES_VALIDATE_VERSION := 1.37.0
 LITELLM_VERSION := 1.106.2
 OIDC_OP_VERSION := v3.51.17
 RATELIMIT_VERSION := v1.4.1-0.20260122083618-3fb702589d36
+KEYCLOAK_VERSION := 26.4.7
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
 
@@ -34,6 +35,7 @@ RATELIMIT := $(BIN)/ratelimit-$(RATELIMIT_VERSION)
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
 LITELLM_STAMP := $(CACHE)/litellm/.installed-$(LITELLM_VERSION)-$(firstword $(shell cksum <build/litellm-constraints.txt))
+KEYCLOAK_STAMP := $(CACHE)/keycloak/.installed-$(KEYCLOAK_VERSION)
 # Recursive, so that it is looked up when it is used, after the installation.
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
 
@@ -44,7 +46,7 @@ PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy clean
+.PHONY: help build test test-keycloak lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy keycloak clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +57,9 @@ build: ## Build bin/extauthz
 
 test: deps ## Run every test with the race detector: units, both databases, real Envoy
 	go test -race -count=1 -timeout 10m $(TESTFLAGS) $(PACKAGES)
+
+test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java and Maven)
+	go test -race -count=1 -timeout 10m -tags keycloak -run TestKeycloak $(TESTFLAGS) ./internal/e2e
 
 lint: $(GOLANGCI_LINT) $(BUF) ## Check style, common mistakes and the protocol files
 	$(GOLANGCI_LINT) run
@@ -95,6 +100,8 @@ deps: envoy $(LITELLM_STAMP) $(OIDC_OP) $(RATELIMIT) ## Install what `make test`
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) ## Install the pinned tools
 
 envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ_ENVOY names one)
+
+keycloak: $(KEYCLOAK_STAMP) ## Install Keycloak, for `make test-keycloak` (needs Java and Maven)
 
 clean: ## Remove what was built and installed here
 	rm -rf bin $(CACHE)
@@ -147,4 +154,10 @@ $(LITELLM_STAMP):
 	rm -rf $(CACHE)/litellm
 	python3 -m venv $(CACHE)/litellm
 	$(CACHE)/litellm/bin/pip install --quiet --disable-pip-version-check --constraint build/litellm-constraints.txt 'litellm[proxy]==$(LITELLM_VERSION)'
+	touch $@
+
+$(KEYCLOAK_STAMP):
+	@build/servers.sh java maven
+	@echo "installing Keycloak $(KEYCLOAK_VERSION) (half a minute)"
+	build/keycloak.sh $(KEYCLOAK_VERSION) $(CACHE)/keycloak
 	touch $@

@@ -3,12 +3,14 @@
 # missing is installed when this is run as root on Debian; elsewhere it says what to install.
 set -euo pipefail
 
-declare -A package=([postgresql]=postgresql [redis]=redis-server)
+declare -A package=([postgresql]=postgresql [redis]=redis-server [java]=default-jre-headless [maven]=maven)
 
 installed() {
   case $1 in
   postgresql) command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' ;;
   redis) command -v redis-server ;;
+  java) command -v java ;;
+  maven) command -v mvn ;;
   esac >/dev/null
 }
 
