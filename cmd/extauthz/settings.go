@@ -232,17 +232,19 @@ func templateOf(t *configv1.KeyTemplate) (mapping.Template, error) {
 
 func responseOf(c *configv1.Config, credential string) authz.ResponseConfig {
 	h := c.GetHeaders()
-	return authz.ResponseConfig{
+	response := authz.ResponseConfig{
 		Headers: authz.HeaderNames{
 			KeyID: h.GetKeyId(), KeyAlias: h.GetKeyAlias(), TeamID: h.GetTeamId(), UserID: h.GetUserId(),
 			UserEmail: h.GetUserEmail(), OrganizationID: h.GetOrgId(), Source: h.GetSource(), DecisionID: h.GetDecisionId(),
 		},
 		KeepCredential: credential == "keep",
-		KeyHeader:      c.GetKeyHeader().GetName(),
-		KeyPrefix:      c.GetKeyHeader().GetPrefix(),
 		OutageAsError:  c.GetOutageResponse() == "error",
 		RetryAfter:     retryAfterSeconds,
 	}
+	if credential == "virtual_key" {
+		response.KeyHeader, response.KeyPrefix = c.GetKeyHeader().GetName(), c.GetKeyHeader().GetPrefix()
+	}
+	return response
 }
 
 // retryAfterSeconds is what a client is told to wait after an outage: about as long as a restart takes.

@@ -67,8 +67,13 @@ type plan struct {
 	resources string
 	// servers is how many there are; 0 means 1.
 	servers int
-	// envoy changes the shipped Envoy configuration.
-	envoy func(tree map[string]any)
+	// issuers are trusted instead of the site's own.
+	issuers string
+	// upstream is host:port of another upstream than the site's own, which tells what reached it.
+	upstream string
+	// envoyFile is the shipped Envoy configuration; empty means the usual one. envoy changes it.
+	envoyFile string
+	envoy     func(tree map[string]any)
 	// socket puts the server on a Unix socket, behind the shipped sidecar configuration.
 	socket bool
 	// unmigrated leaves the database as it is.
@@ -95,8 +100,9 @@ func newSite(t *testing.T, store database, p plan) *site {
 	if p.socket {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
+	issuers := cmp.Or(p.issuers, fmt.Sprintf("- issuer: %s\n  audiences: [llm-gateway]%s", s.issuer.URL(), claims))
 	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), s.issuer.URL(), claims, p.config)
+		"store: {url: '%s', timeout: 2s}\nissuers:\n%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), issuers, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +193,7 @@ func (s *site) serve(p plan) *server {
 	go v.readLog(out, started)
 	s.t.Cleanup(v.stop)
 	v.await("listen", started)
-	options := envoytest.Options{Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
+	options := envoytest.Options{ConfigFile: p.envoyFile, Authz: v.address, Upstream: cmp.Or(p.upstream, s.upstream.Address), Edit: p.envoy}
 	if p.socket {
 		options.ConfigFile, options.Authz = envoytest.Sidecar, "unix://"+v.address
 	}

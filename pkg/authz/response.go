@@ -26,7 +26,8 @@ type ResponseConfig struct {
 	Headers HeaderNames
 	// KeepCredential leaves the credential headers in the upstream request; by default they are removed.
 	KeepCredential bool
-	// KeyHeader and KeyPrefix say how the upstream gets a virtual key's text, in a decision that has one.
+	// KeyHeader and KeyPrefix say how the upstream gets a virtual key's text, in a decision that has one. In any
+	// other the header is removed: the upstream would take a client's own copy for the key. "" means that it gets none.
 	KeyHeader, KeyPrefix string
 	// OutageAsError answers an outage with CheckResponse.error_response (Envoy 1.37 and later), so that
 	// Envoy's failure mode applies. By default an outage is a denial, which fails closed.
@@ -56,6 +57,9 @@ func newResponder(config ResponseConfig, credentialHeaders []string) responder {
 	r := responder{config: config, twins: make(map[string]string), credential: credentialHeaders, managed: []string{
 		n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID, failedOpenHeader,
 	}}
+	if config.KeyHeader != "" {
+		r.managed = append(r.managed, config.KeyHeader)
+	}
 	for _, name := range r.managed {
 		if twin := strings.ReplaceAll(name, "-", "_"); twin != name {
 			r.twins[name] = twin
@@ -140,7 +144,7 @@ func (r *responder) removed(set []wire.Header, sent headers) []string {
 		}
 	}
 	for _, name := range r.credential {
-		if !isSet(name) && !r.config.KeepCredential {
+		if !r.config.KeepCredential && !isSet(name) && !slices.Contains(removed, name) {
 			removed = append(removed, name)
 		}
 	}

@@ -145,6 +145,31 @@ func TestKeepCredential(t *testing.T) {
 	}
 }
 
+// A client's copy of the header for the key would be the key to the upstream.
+func TestKeyHeaderIsRemovedWithoutAKey(t *testing.T) {
+	withKey := func(c *Profile) { c.Response.KeyHeader = "x-upstream-key" }
+	public := teams.Config{PublicRoutes: []string{"POST /v1/chat/completions"}}
+	for name, credential := range map[string][]string{"no credential": nil, "a token": {"authorization", "Bearer x"}} {
+		out := check(t, testServer(t, alice, public, withKey), t.Context(), append(credential, "x-upstream-key", "own")...)
+		for _, spelling := range []string{"x-upstream-key", "x_upstream_key"} {
+			if !slices.Contains(out.GetOkResponse().GetHeadersToRemove(), spelling) {
+				t.Errorf("%s: %s is not removed", name, spelling)
+			}
+		}
+	}
+	out := check(t, testServer(t, alice, public), t.Context(), "x-upstream-key", "own")
+	if slices.Contains(out.GetOkResponse().GetHeadersToRemove(), "x-upstream-key") {
+		t.Error("without a key for the upstream the header is not ours")
+	}
+	for _, name := range []string{"authorization", "x-upstream-key"} {
+		r := newResponder(ResponseConfig{Headers: testNames(), KeyHeader: name, KeyPrefix: "Bearer "}, []string{"authorization"})
+		out := r.answer(&Decision{Source: SourceVirtualKey, Secret: "sk-1"}).Proto()
+		if header(out, name) != "Bearer sk-1" || slices.Contains(out.GetOkResponse().GetHeadersToRemove(), name) {
+			t.Errorf("%s does not arrive: %v", name, out)
+		}
+	}
+}
+
 func TestPublicRouteHasNoIdentity(t *testing.T) {
 	public := teams.Config{PublicRoutes: []string{"POST /v1/chat/completions"}}
 	s := testServer(t, alice, public)

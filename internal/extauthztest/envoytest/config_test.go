@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,24 @@ func TestSidecarDiffersInTheAuthorizerOnly(t *testing.T) {
 	if !reflect.DeepEqual(tcp, sidecar) {
 		t.Errorf("%s and %s differ in more than where extauthz listens", envoytest.TCP, envoytest.Sidecar)
 	}
+}
+
+func TestRateLimitAddsWhatCountsOnly(t *testing.T) {
+	tcp, counting := load(t, envoytest.TCP), load(t, envoytest.RateLimit)
+	hcm := envoytest.HCM(counting)
+	delete(hcm, "local_reply_config")
+	delete(hcm["route_config"].(map[string]any)["virtual_hosts"].([]any)[0].(map[string]any), "rate_limits")
+	hcm["http_filters"] = without(hcm["http_filters"], "envoy.filters.http.ratelimit")
+	resources := counting["static_resources"].(map[string]any)
+	resources["clusters"] = without(resources["clusters"], "ratelimit")
+	if !reflect.DeepEqual(tcp, counting) {
+		t.Errorf("%s and %s differ in more than the rate limits", envoytest.TCP, envoytest.RateLimit)
+	}
+}
+
+// without returns a list of named things less the one with this name.
+func without(list any, name string) any {
+	return slices.DeleteFunc(list.([]any), func(e any) bool { return e.(map[string]any)["name"] == name })
 }
 
 func TestKubernetesSidecarIsTheShippedFileWithTheAddressesOfAPod(t *testing.T) {

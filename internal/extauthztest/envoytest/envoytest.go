@@ -17,8 +17,9 @@ import (
 
 // The configurations that ship, for Options.ConfigFile.
 const (
-	TCP     = "deploy/envoy/envoy.yaml"
-	Sidecar = "deploy/envoy/envoy-sidecar.yaml"
+	TCP       = "deploy/envoy/envoy.yaml"
+	Sidecar   = "deploy/envoy/envoy-sidecar.yaml"
+	RateLimit = "deploy/envoy/envoy-ratelimit.yaml"
 )
 
 // Options says what one Envoy connects. Authz and Upstream are required.

@@ -407,11 +407,12 @@ func (x *Sealing) GetKeysetFile() string {
 	return ""
 }
 
-// KeyHeader is the header in which the upstream gets a virtual key.
+// KeyHeader is the header in which the upstream gets a virtual key. It is removed from an allowed request that has
+// none, on a public route for example, so that a client cannot set it.
 type KeyHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The header's name in lower case. Another than `authorization` must be permitted by Envoy's
-	// decoder_header_mutation_rules.
+	// The header's name in lower case. Envoy's decoder_header_mutation_rules must permit it and its underscore form;
+	// those of deploy/envoy permit `authorization` and names that start with `x-extauthz-`.
 	Name *string `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// What stands before the key, the space included.
 	Prefix        *string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof" json:"prefix,omitempty"`
