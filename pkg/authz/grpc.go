@@ -73,6 +73,7 @@ func serviceDesc() *grpc.ServiceDesc {
 // message is a message in protobuf's wire format, which bytesCodec leaves as it is.
 type message struct{ bytes []byte }
 
+//nolint:revive // the order of the parameters is that of grpc.MethodDesc
 func handleCheck(server any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	var in message
 	if err := decode(&in); err != nil {

@@ -135,19 +135,18 @@ func (r *Response) metadataSize() (size int) {
 
 // overwrite is `append: false` and `append_action: OVERWRITE_IF_EXISTS_OR_ADD`: Envoy versions disagree on which of the
 // two they read, and together they mean the same to all.
-func overwrite() [4]byte { return [4]byte{2<<3 | 2, 0, 3 << 3, 2} }
+const overwrite = "\x12\x00" + "\x18\x02"
 
 func (h Header) size() int { return textSize(1, h.Name) + textSize(2, h.Value) }
 
-func (h Header) optionSize() int { return sizeOf(1, h.size()) + len(overwrite()) }
+func (h Header) optionSize() int { return sizeOf(1, h.size()) + len(overwrite) }
 
 func (h Header) append(b []byte) []byte {
 	b = appendSize(b, 2, h.optionSize())
 	b = appendSize(b, 1, h.size())
 	b = appendText(b, 1, h.Name)
 	b = appendText(b, 2, h.Value)
-	both := overwrite()
-	return append(b, both[:]...)
+	return append(b, overwrite...)
 }
 
 // The limit's struct has the two fields requests_per_unit and unit.
