@@ -133,6 +133,8 @@ func (r *reader) keyID(path string, m *configv1.KeyResource) keys.ID {
 		r.file.Report(path, "has neither secret nor hash", "exactly one of the two")
 	case m.Secret != nil && m.Hash != nil:
 		r.file.Report(path, "has both secret and hash", "exactly one of the two")
+	case m.Secret != nil && m.Sealed != nil:
+		r.file.Report(path, "has both secret and sealed", "one of the two: a secret is sealed where the configuration has a keyset")
 	case m.Hash != nil:
 		return keys.ID(m.GetHash())
 	default:
