@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -82,11 +83,7 @@ func scanDeclaredTeam(row scanner) (*resource.Team, error) {
 	if err != nil {
 		return nil, err
 	}
-	declared := &resource.Team{Team: *team}
-	for _, member := range members {
-		declared.Members = append(declared.Members, teams.UserID(member))
-	}
-	return declared, nil
+	return &resource.Team{Team: *team, Members: rows.Members(members)}, nil
 }
 
 // withMore is a row with one more column than its scan function knows.
