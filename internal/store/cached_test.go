@@ -90,6 +90,10 @@ func (c *cached) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error)
 	return c.rows.Load().directory.Team(ctx, id)
 }
 
+func (c *cached) RegisterTeam(ctx context.Context, team *teams.Team, maxTeams int) (*teams.Team, error) {
+	return c.rows.Load().directory.RegisterTeam(ctx, team, maxTeams)
+}
+
 func (c *cached) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
 	return c.rows.Load().directory.Organization(ctx, id)
 }

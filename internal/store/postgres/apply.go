@@ -22,7 +22,7 @@ func (s *Store) Apply(ctx context.Context, set *resource.Set) error {
 		return err
 	}
 	return s.inTx(ctx, "apply", pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(applyLock)); err != nil {
+		if _, err := tx.Exec(ctx, lockAdvisory, int64(applyLock)); err != nil {
 			return err
 		}
 		return rows.Apply(ctx, applyTx{tx, time.Now()}, set)

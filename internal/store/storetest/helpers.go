@@ -240,6 +240,7 @@ func calls(s store.Store) map[string]func(context.Context) error {
 		"Member":              func(ctx context.Context) error { _, err := s.Member(ctx, "x", "x"); return err },
 		"Touch":               func(ctx context.Context) error { return s.Touch(ctx, id("x"), time.Unix(1, 0)) },
 		"ResetBudgets":        func(ctx context.Context) error { _, err := s.ResetBudgets(ctx, time.Now()); return err },
+		"RegisterTeam":        func(ctx context.Context) error { _, err := s.RegisterTeam(ctx, &teams.Team{ID: "x"}, 1); return err },
 		"Register": func(ctx context.Context) error {
 			_, err := s.Register(ctx, subject("x"), registered("x", ""), 1)
 			return err

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/extauthz/extauthz/internal/resource"
@@ -92,6 +93,15 @@ func testAliases(t *testing.T, s Instance, _ Features) {
 	declare("one", "several", "several", "", "b")
 	check("one", "a")
 	check("several", "")
+	for range 2 { // from the store, and again
+		_, err := s.TeamByAlias(t.Context(), "several")
+		wantError(t, "an alias of several teams", err, teams.ErrAmbiguous)
+		_, err = s.OrganizationByAlias(t.Context(), "several")
+		wantError(t, "an alias of several organizations", err, teams.ErrAmbiguous)
+		if _, err := s.TeamByAlias(t.Context(), "gone"); errors.Is(err, teams.ErrAmbiguous) {
+			t.Error("an alias of no team is one of several")
+		}
+	}
 	check("b", "e") // another team's id
 	for _, alias := range append([]string{"", "a", "One", "one ", "gone", "%", "on_"}, unstorable()...) {
 		check(alias, "")
