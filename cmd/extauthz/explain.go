@@ -19,6 +19,7 @@ import (
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/authz"
 	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
@@ -90,7 +91,9 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 	if err != nil {
 		return nil, usageError{err}
 	}
-	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return mapping.DryRun(s) })
+	rows, err := openRows(ctx, c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) {
+		return mapping.DryRun(s), teams.DryRun(s)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/telemetry"
 	"github.com/extauthz/extauthz/pkg/mapping"
+	"github.com/extauthz/extauthz/pkg/teams"
 )
 
 const hotConfig = `
@@ -55,7 +56,7 @@ func hotServer(tb testing.TB) func() []byte {
 	})
 	must(tb, err)
 	metrics := telemetry.NewMetrics("")
-	rows, err := openRows(tb.Context(), c, metrics, func(s mapping.Store) mapping.Store { return s })
+	rows, err := openRows(tb.Context(), c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	must(tb, err)
 	tb.Cleanup(rows.close)
 	set, _, err := resource.Parse("hot", []byte(hotResources))

@@ -89,6 +89,10 @@ func (k *keysetFile) open(sealed []byte, id keys.ID) (keys.Secret, error) {
 	return k.sealer.Load().Open(sealed, id)
 }
 
+func (k *keysetFile) current(sealed []byte, id keys.ID) bool {
+	return k.sealer.Load().Current(sealed, id)
+}
+
 func newKeyset() *cobra.Command {
 	c := &cobra.Command{Use: "keyset", Short: "Make and rotate the keyset that seals virtual keys", Args: unknownCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
@@ -125,7 +129,8 @@ func newKeysetRotate() *cobra.Command {
 		Use:   "rotate FILE",
 		Short: "Add a new key to a keyset and seal with it from now on",
 		Long: `rotate adds a new key to a keyset and makes it the one that seals. The older keys stay, so that what
-they sealed still opens. Running servers take the new keyset within seconds.`,
+they sealed still opens. Running servers take the new keyset within seconds. An apply seals the keys that
+its file has the text of with the new key; all others stay as they are.`,
 		Args: oneFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			data, err := os.ReadFile(args[0])

@@ -32,7 +32,7 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	logger := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	metrics := telemetry.NewMetrics(version())
 
-	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return s })
+	rows, err := openRows(ctx, c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,11 @@ func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, e
 	} else if static != nil {
 		directory = static
 	}
-	policy, err := teams.NewPolicy(policyOf(c, v.policy), directory)
+	declared, err := policyOf(c, v.policy)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := teams.NewPolicy(declared, directory, p.rows.registrar)
 	if err != nil {
 		return nil, err
 	}
@@ -159,16 +163,19 @@ func newCallers(c *configv1.Cache) (*authz.Callers, error) {
 	return authz.NewCallers(int64(c.GetMaxTokenBytes()))
 }
 
-// rows are the store as the decision sees it. With no store, directory and mappings are nil.
+// rows are the store as the decision sees it. With no store, all but close are nil.
 type rows struct {
 	store     store.Store
 	directory teams.Directory
+	registrar teams.Registrar
 	mappings  *mapping.Cached
 	close     func()
 }
 
-// openRows opens the store; guard stands between the caches and it.
-func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, guard func(mapping.Store) mapping.Store) (*rows, error) {
+// guard stands between the caches and the store.
+type guard func(telemetry.Store) (mapping.Store, teams.Store)
+
+func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, g guard) (*rows, error) {
 	if c.GetStore().GetUrl() == "none" {
 		return &rows{close: func() {}}, nil
 	}
@@ -176,16 +183,16 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	measured := telemetry.Measure(opened, metrics)
+	keyed, named := g(telemetry.Measure(opened, metrics))
 	limits, timeout := c.GetCache(), c.GetStore().GetTimeout().AsDuration()
-	directory, err := teams.NewCachedDirectory(measured, teams.CacheOptions{
+	directory, err := teams.NewCachedDirectory(named, teams.CacheOptions{
 		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	mappings, err := mapping.NewCached(guard(measured), mapping.CacheOptions{
+	mappings, err := mapping.NewCached(keyed, mapping.CacheOptions{
 		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
 		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
@@ -193,7 +200,7 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	return &rows{store: opened, directory: directory, mappings: mappings, close: func() {
+	return &rows{store: opened, directory: directory, registrar: directory, mappings: mappings, close: func() {
 		directory.Close()
 		mappings.Close()
 		opened.Close()

@@ -26,7 +26,11 @@ func checkSettings(c *configv1.Config) error {
 		return err
 	}
 	for _, variant := range variantsOf(c) {
-		if _, err := teams.NewPolicy(policyOf(c, variant.policy), nil); err != nil {
+		policy, err := policyOf(c, variant.policy)
+		if err != nil {
+			return err
+		}
+		if _, err := teams.NewPolicy(policy, nil, nil); err != nil {
 			return err
 		}
 		if _, err := mappingOf(c, variant.profile); err != nil {
@@ -87,7 +91,7 @@ func leewayOf(i *configv1.Issuer) time.Duration {
 	return max(i.GetLeeway().AsDuration(), time.Nanosecond)
 }
 
-func policyOf(c *configv1.Config, p *configv1.Policy) teams.Config {
+func policyOf(c *configv1.Config, p *configv1.Policy) (teams.Config, error) {
 	config := teams.Config{
 		PublicRoutes: p.GetPublicRoutes(),
 		AdminScope:   p.GetAdmin().GetScope(),
@@ -114,7 +118,44 @@ func policyOf(c *configv1.Config, p *configv1.Policy) teams.Config {
 	for _, g := range p.GetRouteGroups() {
 		config.RouteGroups[g.GetName()] = g.GetRoutes()
 	}
-	return config
+	var err error
+	config.AutoRegister, err = registeredTeamsOf(p.GetTeams().GetAutoRegister())
+	return config, err
+}
+
+// registeredTeamsOf are the teams that tokens make; nil if they make none.
+func registeredTeamsOf(register *configv1.TeamAutoRegister) (*teams.AutoRegister, error) {
+	if register == nil {
+		return nil, nil
+	}
+	t := register.GetTemplate()
+	budget, window, err := budgetOf(t)
+	if err != nil {
+		return nil, fmt.Errorf("policy.teams.auto_register.template: %w", err)
+	}
+	return &teams.AutoRegister{
+		MaxTeams: int(register.GetMaxTeams()), MaxPerMinute: int(register.GetMaxPerMinute()),
+		Template: teams.Template{
+			OrganizationID: teams.OrganizationID(t.GetOrganizationId()), Models: t.GetModels(), AllowedRoutes: t.GetAllowedRoutes(),
+			MaxBudget: budget, BudgetWindow: window, Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit},
+		},
+	}, nil
+}
+
+// budgeted is a template of keys or of teams.
+type budgeted interface {
+	GetMaxBudget() string
+	GetBudgetWindow() string
+}
+
+// budgetOf takes an empty text for an amount that is not stated; the schema's rules refuse one that is stated.
+func budgetOf(t budgeted) (*teams.Micros, teams.Window, error) {
+	window, err := teams.ParseWindow(t.GetBudgetWindow())
+	if err != nil || t.GetMaxBudget() == "" {
+		return nil, window, err
+	}
+	budget, err := resource.ParseAmount(t.GetMaxBudget())
+	return &budget, window, err
 }
 
 func rulesOf(list []*configv1.Rule) []teams.Rule {
@@ -212,22 +253,14 @@ func templatesOf(register *configv1.AutoRegister) (map[mapping.Scope]mapping.Tem
 }
 
 func templateOf(t *configv1.KeyTemplate) (mapping.Template, error) {
-	window, err := teams.ParseWindow(t.GetBudgetWindow())
+	budget, window, err := budgetOf(t)
 	if err != nil {
-		return mapping.Template{}, err
+		return mapping.Template{}, fmt.Errorf("mapping.auto_register.template: %w", err)
 	}
-	template := mapping.Template{
+	return mapping.Template{
 		Models: t.GetModels(), AllowedRoutes: t.GetAllowedRoutes(), Lifetime: t.GetExpiresAfter().AsDuration(),
-		Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit}, BudgetWindow: window, IdleTimeout: t.GetIdleTimeout().AsDuration(),
-	}
-	if t.MaxBudget != nil {
-		budget, err := resource.ParseAmount(t.GetMaxBudget())
-		if err != nil {
-			return mapping.Template{}, fmt.Errorf("mapping.auto_register.template.max_budget: %w", err)
-		}
-		template.MaxBudget = &budget
-	}
-	return template, nil
+		Limits: teams.Limits{RPM: t.RpmLimit, TPM: t.TpmLimit}, MaxBudget: budget, BudgetWindow: window, IdleTimeout: t.GetIdleTimeout().AsDuration(),
+	}, nil
 }
 
 func responseOf(c *configv1.Config, credential string) authz.ResponseConfig {

@@ -14,6 +14,7 @@ import (
 	"github.com/extauthz/extauthz/internal/config"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
+	"github.com/extauthz/extauthz/pkg/teams"
 )
 
 // storeFlags say which store a command works on: the configuration's, or one given directly.
@@ -94,7 +95,7 @@ func storeError(err error) error {
 }
 
 // seal seals the keys whose text the file has, if the configuration says how.
-func (f *storeFlags) seal(set *resource.Set) error {
+func (f *storeFlags) seal(ctx context.Context, stored store.Store, set *resource.Set) error {
 	if f.url != "" {
 		return nil // no configuration is read
 	}
@@ -107,15 +108,29 @@ func (f *storeFlags) seal(set *resource.Set) error {
 		return err
 	}
 	for n := range set.Keys {
-		key := &set.Keys[n]
-		if key.Secret == "" {
-			continue
-		}
-		if key.Sealed, err = seals.seal(key.Secret); err != nil {
+		if err := sealKey(ctx, stored, seals, &set.Keys[n]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sealKey seals a key whose text is stated. A stored text that the keyset's primary key sealed is left as
+// it is, so that applying a file again changes nothing; one that an older key sealed, or that does not
+// open, is replaced.
+func sealKey(ctx context.Context, stored store.Store, seals *keysetFile, key *resource.Key) error {
+	if key.Secret == "" {
+		return nil
+	}
+	row, err := stored.Key(ctx, key.ID)
+	switch {
+	case err == nil && seals.current(row.Sealed, key.ID):
+		return nil
+	case err != nil && !errors.Is(err, teams.ErrNotFound):
+		return err
+	}
+	key.Sealed, err = seals.seal(key.Secret)
+	return err
 }
 
 func newMigrate() *cobra.Command {
@@ -152,7 +167,10 @@ func newApply() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Create or update the resources that a file declares",
 		Long: `apply creates or updates the organizations, teams, users, keys and mappings that a file declares, all
-or none of them, and leaves all others alone. Applying a file again changes nothing.`,
+or none of them, and leaves all others alone. Applying a file again changes nothing.
+
+Where the configuration has a keyset, the keys whose text the file has are stored sealed. After a
+rotation of the keyset, an apply seals them anew, with the new key.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			name, data, err := readInput(file, c.InOrStdin())
@@ -168,7 +186,7 @@ or none of them, and leaves all others alone. Applying a file again changes noth
 				return err
 			}
 			defer opened.Close()
-			if err := flags.seal(set); err != nil {
+			if err := flags.seal(c.Context(), opened, set); err != nil {
 				return err
 			}
 			if err := opened.Apply(c.Context(), set); err != nil {

@@ -16,12 +16,13 @@ func allowed() map[string][]string {
 	store := append([]string{"internal/resource"}, domain...)
 	return map[string][]string{
 		"internal/cache":               {},
+		"internal/limit":               {},
 		"internal/trace":               {},
 		"pkg/authz/wire":               {},
 		"pkg/token":                    {},
-		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/trace"},
+		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/limit", "internal/trace"},
 		"pkg/keys":                     {"pkg/teams"},
-		"pkg/mapping":                  {"pkg/keys", "pkg/teams", "pkg/token", "internal/cache", "internal/trace"},
+		"pkg/mapping":                  {"pkg/keys", "pkg/teams", "pkg/token", "internal/cache", "internal/limit", "internal/trace"},
 		"pkg/authz":                    append([]string{"internal/cache", "internal/trace", "pkg/authz/wire"}, domain...),
 		"internal/telemetry":           append([]string{"pkg/authz"}, domain...),
 		"internal/resource":            append([]string{"internal/config/yamlfile", "proto/extauthz/config/v1"}, domain...),

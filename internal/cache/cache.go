@@ -59,6 +59,7 @@ type entry[K comparable, V any] struct {
 	key        K
 	value      V
 	found      bool
+	absence    error // the loader's, if it was not found
 	expires    time.Time
 	generation uint64
 }
@@ -117,7 +118,7 @@ func (c *Cache[K, V]) Close() {
 }
 
 // Get returns the value for the key: a cached one, or a loaded one. The second result reports
-// whether it was cached. Absence is Options.NotFound, cached or not. If ctx ends first the
+// whether it was cached. Absence is the error that the load returned, cached or not. If ctx ends first the
 // error is its cause; the load goes on for the others.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 	e, ok := c.lookup(key)
@@ -127,7 +128,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
 	}
 	switch {
 	case e != nil && !e.found:
-		return e.value, true, c.options.NotFound
+		return e.value, true, e.absence
 	case e != nil:
 		return e.value, true, nil
 	}
@@ -218,6 +219,7 @@ func (c *Cache[K, V]) store(key K, f *flight[V], generation uint64, started time
 	case f.err == nil:
 		e.found = true
 	case errors.Is(f.err, c.options.NotFound):
+		e.absence = f.err
 		cache, ttl = c.absent, c.options.AbsentTTL
 	default:
 		return nil

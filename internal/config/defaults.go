@@ -98,6 +98,10 @@ func setPolicyDefaults(p *configv1.Policy) {
 	fill(&teams.SelectorHeader, "x-team-id")
 	fill(&teams.ByAlias, false)
 	fill(&teams.RequireMember, false)
+	if register := teams.GetAutoRegister(); register != nil {
+		fill(&register.MaxTeams, 1000)
+		fill(&register.MaxPerMinute, 60)
+	}
 	setRuleDefaults(p.GetRules())
 	setRuleDefaults(teams.GetRules())
 }

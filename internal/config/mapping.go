@@ -81,8 +81,14 @@ func (c *checker) missingNoMatch(path string) {
 	c.file.Report(path, "is missing: what happens to a caller without a mapping must be chosen", "")
 }
 
+// budgeted is a template of keys or of teams.
+type budgeted interface {
+	GetMaxBudget() string
+	GetBudgetWindow() string
+}
+
 // template checks what the schema's pattern of an amount cannot say: how large it may be.
-func (c *checker) template(path string, template *configv1.KeyTemplate) {
+func (c *checker) template(path string, template budgeted) {
 	if _, err := teams.ParseWindow(template.GetBudgetWindow()); err != nil {
 		c.file.Refuse(path+".budget_window", "is not a window", "")
 	}

@@ -50,6 +50,10 @@ func (c *checker) policy(path string, policy *configv1.Policy) *teams.Routes {
 	c.rules(path+".rules", policy.GetRules(), false)
 	c.rules(path+".teams.rules", policy.GetTeams().GetRules(), true)
 	c.staticTeams(path, policy.GetTeams())
+	if register := policy.GetTeams().GetAutoRegister(); register != nil {
+		c.registeredTeams(path+".teams.auto_register", policy.GetTeams())
+		c.validateRoutes(path+".teams.auto_register.template.allowed_routes", register.GetTemplate().GetAllowedRoutes(), groups)
+	}
 	c.claimsRead(path, policy)
 	return groups
 }
@@ -77,6 +81,18 @@ func (c *checker) staticTeams(path string, policy *configv1.TeamPolicy) {
 		}
 		seen[team.GetId()] = true
 	}
+}
+
+// registeredTeams refuses registrations of teams that cannot come about, or after which nobody could pass.
+func (c *checker) registeredTeams(path string, policy *configv1.TeamPolicy) {
+	if c.config.GetStore().GetUrl() == "none" {
+		c.file.Report(path, "is set, but there is no store", "with a store; without one, teams are static")
+	}
+	if policy.GetRequireMember() {
+		c.file.Report(path, "is set together with require_member, but a new team lists nobody", "one of the two")
+	}
+	c.needsClaim(path, "team_id", true, (*configv1.Claims).GetTeamId)
+	c.template(path+".template", policy.GetAutoRegister().GetTemplate())
 }
 
 // claimsRead refuses a policy that no caller can ever meet, because no issuer reads the claim it decides by.

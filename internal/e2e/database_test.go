@@ -69,16 +69,26 @@ func (d database) breakMappings(t *testing.T) {
 	d.exec(t, "ALTER TABLE jwt_key_mappings RENAME TO gone")
 }
 
-// suppressMappings makes the database drop every new mapping without an error: to the program, the
-// row of a concurrent winner that vanished at once.
-func (d database) suppressMappings(t *testing.T) {
+// suppress makes the database drop every new row of a table without an error: to the program, the row of a
+// concurrent winner that vanished at once.
+func (d database) suppress(t *testing.T, table string) {
 	t.Helper()
 	if d.driver == "sqlite" {
-		d.exec(t, "CREATE TRIGGER drop_mapping BEFORE INSERT ON jwt_key_mappings BEGIN SELECT RAISE(IGNORE); END")
+		d.exec(t, "CREATE TRIGGER drop_row BEFORE INSERT ON "+table+" BEGIN SELECT RAISE(IGNORE); END")
 		return
 	}
-	d.exec(t, "CREATE FUNCTION drop_mapping() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-		"CREATE TRIGGER drop_mapping BEFORE INSERT ON jwt_key_mappings FOR EACH ROW EXECUTE FUNCTION drop_mapping()")
+	d.exec(t, "CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+		"CREATE TRIGGER drop_row BEFORE INSERT ON "+table+" FOR EACH ROW EXECUTE FUNCTION drop_row()")
+}
+
+// refuse makes every new row of a table an error of the database, in place of suppress.
+func (d database) refuse(t *testing.T, table string) {
+	t.Helper()
+	if d.driver == "sqlite" {
+		d.exec(t, "DROP TRIGGER drop_row", "CREATE TRIGGER refuse_row BEFORE INSERT ON "+table+" BEGIN SELECT RAISE(ABORT, 'hunter2'); END")
+		return
+	}
+	d.exec(t, "CREATE OR REPLACE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hunter2'; END $$")
 }
 
 // eachStore runs a test on a fresh PostgreSQL database and on a fresh SQLite file for each call of open.

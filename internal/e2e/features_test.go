@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,42 @@ mappings: [{claim: client_id, value: sealed, key: sealed}, {claim: client_id, va
 		}
 		s.servers[0].awaitLog("keyset not reloaded")
 		s.outcome(as("after-rotation"), 200, "mapping") // the last good keyset stays
+	})
+}
+
+// A key whose text a file has is sealed once: to apply the file again touches no row. After a rotation it is
+// sealed with the new key, again once, and the upstream gets the same text throughout.
+func TestApplySealsOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func(*testing.T) database) {
+		keyset := newKeyset(t)
+		const secret = "sk-upstream-0123456789"
+		resources := teamA + "keys: [{alias: sealed, secret: " + secret + ", team_id: a}]\nmappings: [{claim: client_id, value: client-1, key: sealed}]\n"
+		s := newSite(t, open(t), plan{config: reject + "upstream_credential: virtual_key\nsealing: {keyset_file: " + keyset + "}\n", resources: resources})
+		state := func() string {
+			key := s.export().Keys[0]
+			return fmt.Sprintf("%x of %s", key.Sealed, s.store.texts(t, "SELECT CAST(updated_at AS text) FROM virtual_keys"))
+		}
+		first := state()
+		s.apply(resources)
+		if again := state(); again != first {
+			t.Errorf("applied again: %s, want %s", again, first)
+		}
+		s.cli("keyset", "rotate", keyset)
+		s.apply(resources)
+		rotated := state()
+		if rotated == first {
+			t.Error("the key is not sealed anew after the rotation")
+		}
+		s.apply(resources)
+		if again := state(); again != rotated {
+			t.Errorf("applied again after the rotation: %s, want %s", again, rotated)
+		}
+		s.servers[0].awaitLog("keyset reloaded")
+		a := s.as(client1())
+		s.outcome(a, 200, "mapping")
+		if got := a.sees("authorization"); got != "Bearer "+secret {
+			t.Errorf("the upstream got %q", got)
+		}
 	})
 }
 

@@ -161,7 +161,7 @@ func TestConcurrentFirstRequests(t *testing.T) {
 func TestVanishedWinnerIsNeverAnAllow(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(*testing.T) database) {
 		s := newSite(t, open(t), plan{config: autoRegister, resources: teamA})
-		s.store.suppressMappings(t)
+		s.store.suppress(t, "jwt_key_mappings")
 		s.expect(s.as(client1()), 503, "registration_conflict")
 		if set := s.export(); len(set.Keys) != 0 || len(set.Mappings) != 0 {
 			t.Fatalf("the failed registration left %d keys and %d mappings", len(set.Keys), len(set.Mappings))

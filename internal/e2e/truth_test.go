@@ -69,7 +69,7 @@ func (c call) with(name, value string) call {
 
 func TestTruth(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(*testing.T) database) {
-		for _, table := range []table{rolesAndScopes(), rules(), teamsAndAliases(), modelsAndRoutes(), budgetsAndKeys(), directKeys()} {
+		for _, table := range []table{rolesAndScopes(), rules(), teamsAndAliases(), teamsFromTokens(), modelsAndRoutes(), budgetsAndKeys(), directKeys()} {
 			t.Run(table.name, func(t *testing.T) {
 				s := newSite(t, open(t), plan{config: table.config, resources: table.resources})
 				for _, l := range table.lines {
@@ -236,6 +236,56 @@ users: [{id: mallory, blocked: true}]
 		deny("a blocked one", claimsOf("team", "mini", "org", "closed"), model("gpt-4o-mini"), 403, "org_blocked"),
 		deny("a team of another", claimsOf("team", "closed", "org", "acme"), call{}, 403, "team_not_member"),
 		deny("a blocked user", claimsOf("team", "a", "sub", "mallory"), call{}, 403, "user_blocked"),
+	}}
+}
+
+// teamsFromTokens runs in order: lines leave teams behind.
+func teamsFromTokens() table {
+	team := func(name string, more ...any) map[string]any {
+		return claimsOf(append([]any{"team", name}, more...)...)
+	}
+	ask := func(name string) call { return call{}.with("X-Team-Id", name) }
+	return table{name: "teams from tokens", config: `
+policy:
+  rules: [{name: no-guests, expression: "claims.sub != 'guest'"}]
+  teams:
+    by_alias: true
+    rules: [{name: frozen, expression: "!team.id.startsWith('frozen')"}]
+    auto_register: {max_teams: 8, template: {organization_id: acme, models: ["gpt-4o*"], allowed_routes: [openai_routes]}}
+`, resources: `
+organizations: [{id: acme}, {id: other}]
+teams:
+- {id: a, alias: Alpha}
+- {id: b, alias: Twin}
+- {id: c, alias: Twin}
+- {id: stopped, blocked: true}
+users: [{id: mallory, blocked: true}]
+`, lines: []line{
+		deny("a rule refuses", team("new", "sub", "guest"), call{}, 403, "rule_failed"),
+		deny("a model outside the template", team("new"), model("o1"), 403, "model_forbidden"),
+		deny("a route outside the template", team("new"), post("/v1/messages"), 403, "route_forbidden"),
+		deny("an administrative route", team("new"), post("/team/new", "{}"), 403, "route_forbidden"),
+		deny("a team rule that sees the new team", team("frozen-1"), call{}, 403, "rule_failed"),
+		deny("another organization in the token", team("new", "org", "other"), call{}, 403, "team_not_member"),
+		deny("a blocked user", team("new", "sub", "mallory"), call{}, 403, "user_blocked"),
+		deny("a team as a number", team("new", "team", 7), call{}, 403, "identity_unusable"),
+		deny("a team with a space at its end", team("new "), call{}, 403, "identity_unusable"),
+		deny("a list makes none", claimsOf("groups", []string{"new"}), call{}, 403, "team_unknown"),
+		deny("a list, and the client asks for one", claimsOf("groups", []string{"new"}), ask("new"), 403, "team_unknown"),
+		deny("only the client asks for it", team("a"), ask("new"), 403, "team_not_member"),
+		allow("an alias of one team", team("Alpha"), call{}, "team"),
+		deny("an alias of several", team("Twin"), call{}, 403, "team_unknown"),
+		deny("a blocked team stays blocked", team("stopped"), call{}, 403, "team_blocked"),
+		allow("a new team", team("new"), call{}, "team"),
+		allow("which is there now", team("new"), call{}, "team"),
+		deny("with the template's models", team("new"), model("o1"), 403, "model_forbidden"),
+		allow("and which a list may name", claimsOf("groups", []string{"hr", "new"}), call{}, "team"),
+		allow("another, with a list beside it", team("new-2", "groups", []string{"a"}), ask("new-2"), "team"),
+		allow("of the template's organization", team("new-3", "org", "acme"), call{}, "team"),
+		allow("a name is bytes: another team", team("NEW"), call{}, "team"),
+		deny("the store is full", team("new-4"), call{}, 403, "registration_limited"),
+		deny("and stays so", team("new-4"), call{}, 403, "registration_limited"),
+		allow("for new teams only", team("new-3"), call{}, "team"),
 	}}
 }
 

@@ -74,7 +74,7 @@ func (r *reader) duplicates(set *Set) {
 	}
 	for i := range set.Mappings {
 		m := set.Mappings[i].Mapping
-		m.KeyID, m.Active = "", false // what is left is the row's identity
+		m.KeyID, m.Active, m.AutoRegistered = "", false, false // what is left is the row's identity
 		unique(m, "mappings", i, "", "has the issuer, claim and value of an earlier mapping")
 	}
 }

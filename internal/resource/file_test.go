@@ -34,7 +34,7 @@ func setOfSpec() *resource.Set {
 	return &resource.Set{
 		Organizations: []resource.Organization{{
 			Organization: teams.Organization{ID: "acme", Budget: teams.Budget{Max: ptr(teams.Micros(1_000_000_000))}},
-			KeepSpend:    true,
+			KeepSpend:    true, KeepBlocked: true,
 		}},
 		Teams: []resource.Team{{Team: teams.Team{
 			ID: "team-a", Alias: "A", OrganizationID: "acme", Models: []string{"gpt-4o*"}, AllowedRoutes: []string{"openai_routes"},
@@ -46,8 +46,8 @@ func setOfSpec() *resource.Set {
 			Key: keys.Key{
 				ID: hash, Alias: "alice-key", TeamID: "team-a", UserID: "alice", ExpiresAt: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
 			},
-			KeepSpend: true,
-			Secret:    "sk-0123456789abcdef",
+			KeepSpend: true, KeepJWTOnly: true,
+			Secret: "sk-0123456789abcdef",
 		}},
 		Mappings: []resource.Mapping{{Mapping: mapping.Mapping{Claim: "sub", Value: "alice", Active: true}, KeyAlias: "alice-key"}},
 	}
@@ -78,6 +78,33 @@ func TestExampleOfReference(t *testing.T) {
 	set, _ := parse(t, string(data))
 	if got := *set.Teams[0].Budget.Max; got != 100_500_000 || set.Teams[0].KeepSpend || !set.Users[0].KeepSpend {
 		t.Errorf("got %+v", set)
+	}
+}
+
+// What a file does not state is not the same as its zero value, where a row that exists keeps it.
+func TestParseTellsWhatIsNotStated(t *testing.T) {
+	set, _ := parse(t, "organizations: [{id: o}]\nteams: [{id: t}]\nusers: [{id: u}]\nkeys: [{hash: "+hash+"}]\nmappings: [{claim: sub, value: a, key: k}]\n")
+	want := &resource.Set{
+		Organizations: []resource.Organization{{Organization: teams.Organization{ID: "o"}, KeepSpend: true, KeepBlocked: true}},
+		Teams:         []resource.Team{{Team: teams.Team{ID: "t"}, KeepSpend: true, KeepBlocked: true}},
+		Users:         []resource.User{{User: teams.User{ID: "u"}, KeepSpend: true, KeepBlocked: true}},
+		Keys:          []resource.Key{{Key: keys.Key{ID: hash}, KeepSpend: true, KeepBlocked: true, KeepJWTOnly: true}},
+		Mappings:      []resource.Mapping{{Mapping: mapping.Mapping{Claim: "sub", Value: "a", Active: true}, KeyAlias: "k", KeepActive: true}},
+	}
+	if !reflect.DeepEqual(set, want) {
+		t.Errorf("nothing stated: got %+v\nwant %+v", set, want)
+	}
+	set, _ = parse(t, "organizations: [{id: o, spend: 0, blocked: false}]\nteams: [{id: t, spend: 0, blocked: false, members: []}]\nusers: [{id: u, spend: 0, blocked: false}]\n"+
+		"keys: [{hash: "+hash+", spend: 0, blocked: false, jwt_only: false}]\nmappings: [{claim: sub, value: a, key: k, active: true}]\n")
+	want = &resource.Set{
+		Organizations: []resource.Organization{{Organization: teams.Organization{ID: "o"}}},
+		Teams:         []resource.Team{{Team: teams.Team{ID: "t"}, Members: []teams.UserID{}}},
+		Users:         []resource.User{{User: teams.User{ID: "u"}}},
+		Keys:          []resource.Key{{Key: keys.Key{ID: hash}}},
+		Mappings:      []resource.Mapping{{Mapping: mapping.Mapping{Claim: "sub", Value: "a", Active: true}, KeyAlias: "k"}},
+	}
+	if !reflect.DeepEqual(set, want) {
+		t.Errorf("everything stated: got %+v\nwant %+v", set, want)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // Format writes a set as a resource file, in the set's order, keys by their hash. What it writes, [Parse] reads back as
-// an equal set: a row that cannot be written so is an error, which says where. Times are written in UTC, and the spend of
-// a row that keeps its spend is not written.
+// an equal set: a row that cannot be written so is an error, which says where. Times are written in UTC, and what a row
+// keeps is not written.
 func Format(set *Set) ([]byte, error) {
 	root := new(yamlfile.Object)
 	addSection(root, "organizations", set.Organizations, organizationNode)
@@ -34,7 +34,7 @@ func organizationNode(o *Organization) *yamlfile.Object {
 	row := new(yamlfile.Object)
 	row.Text("id", string(o.ID))
 	row.Text("alias", o.Alias)
-	row.Flag("blocked", o.Blocked)
+	addSwitch(row, "blocked", o.Blocked, o.KeepBlocked)
 	addBudget(row, o.Budget, o.KeepSpend)
 	return row
 }
@@ -46,12 +46,19 @@ func teamNode(t *Team) *yamlfile.Object {
 	row.Text("organization_id", string(t.OrganizationID))
 	row.Texts("models", t.Models)
 	row.Texts("allowed_routes", t.AllowedRoutes)
-	row.Flag("blocked", t.Blocked)
+	addSwitch(row, "blocked", t.Blocked, t.KeepBlocked)
 	addBudget(row, t.Budget, t.KeepSpend)
 	addLimits(row, t.Limits)
-	row.Texts("members", texts(t.Members))
-	row.Flag("keep_members", t.KeepMembers)
+	addMembers(row, t.Members)
 	return row
+}
+
+func addMembers(row *yamlfile.Object, members []teams.UserID) {
+	if members != nil && len(members) == 0 {
+		row.None("members")
+		return
+	}
+	row.Texts("members", texts(members))
 }
 
 func texts(ids []teams.UserID) []string {
@@ -66,7 +73,7 @@ func userNode(u *User) *yamlfile.Object {
 	row := new(yamlfile.Object)
 	row.Text("id", string(u.ID))
 	row.Text("email", u.Email)
-	row.Flag("blocked", u.Blocked)
+	addSwitch(row, "blocked", u.Blocked, u.KeepBlocked)
 	addBudget(row, u.Budget, u.KeepSpend)
 	return row
 }
@@ -80,8 +87,8 @@ func keyNode(k *Key) *yamlfile.Object {
 	row.Text("organization_id", string(k.OrganizationID))
 	row.Texts("models", k.Models)
 	row.Texts("allowed_routes", k.AllowedRoutes)
-	row.Flag("blocked", k.Blocked)
-	row.Flag("jwt_only", k.JWTOnly)
+	addSwitch(row, "blocked", k.Blocked, k.KeepBlocked)
+	addSwitch(row, "jwt_only", k.JWTOnly, k.KeepJWTOnly)
 	addTime(row, "expires_at", k.ExpiresAt)
 	if k.IdleTimeout > 0 {
 		row.Text("idle_timeout", k.IdleTimeout.String())
@@ -105,11 +112,16 @@ func mappingNode(m *Mapping) *yamlfile.Object {
 	} else {
 		row.Text("key", m.KeyAlias)
 	}
-	if !m.Active {
-		row.Plain("active", "false")
-	}
+	addSwitch(row, "active", m.Active, m.KeepActive)
 	row.Flag("auto_registered", m.AutoRegistered)
 	return row
+}
+
+// addSwitch writes a switch in either position: one that is not written is left as it is.
+func addSwitch(row *yamlfile.Object, key string, on, keep bool) {
+	if !keep {
+		row.Plain(key, strconv.FormatBool(on))
+	}
 }
 
 func addBudget(row *yamlfile.Object, b teams.Budget, keepSpend bool) {

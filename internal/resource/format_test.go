@@ -134,6 +134,14 @@ func drawBudget(t *rapid.T) (teams.Budget, bool) {
 	return budget, keep
 }
 
+// drawSwitch returns a switch and whether it is kept, in which case a file does not state it.
+func drawSwitch(t *rapid.T, label string, unstated bool) (on, keep bool) {
+	if rapid.Bool().Draw(t, "keep "+label) {
+		return unstated, true
+	}
+	return rapid.Bool().Draw(t, label), false
+}
+
 func drawLimits(t *rapid.T) teams.Limits {
 	limit := rapid.Ptr(rapid.Int64Min(0), true)
 	return teams.Limits{RPM: limit.Draw(t, "rpm"), TPM: limit.Draw(t, "tpm")}
@@ -141,28 +149,34 @@ func drawLimits(t *rapid.T) teams.Limits {
 
 func drawOrganization(t *rapid.T) resource.Organization {
 	budget, keep := drawBudget(t)
+	blocked, keepBlocked := drawSwitch(t, "blocked", false)
 	return resource.Organization{
 		Organization: teams.Organization{
-			ID: teams.OrganizationID(drawText(t, "id")), Alias: drawOptional(t, "alias"), Blocked: rapid.Bool().Draw(t, "blocked"), Budget: budget,
+			ID: teams.OrganizationID(drawText(t, "id")), Alias: drawOptional(t, "alias"), Blocked: blocked, Budget: budget,
 		},
-		KeepSpend: keep,
+		KeepSpend: keep, KeepBlocked: keepBlocked,
 	}
 }
 
 func drawTeam(t *rapid.T) resource.Team {
 	budget, keep := drawBudget(t)
+	blocked, keepBlocked := drawSwitch(t, "blocked", false)
 	return resource.Team{
 		Team: teams.Team{
 			ID: teams.TeamID(drawText(t, "id")), Alias: drawOptional(t, "alias"), OrganizationID: teams.OrganizationID(drawOptional(t, "organization")),
-			Models: drawTexts(t, "models"), AllowedRoutes: drawTexts(t, "routes"), Blocked: rapid.Bool().Draw(t, "blocked"),
+			Models: drawTexts(t, "models"), AllowedRoutes: drawTexts(t, "routes"), Blocked: blocked,
 			Budget: budget, Limits: drawLimits(t),
 		},
-		KeepSpend: keep, Members: drawMembers(t), KeepMembers: rapid.Bool().Draw(t, "keep members"),
+		KeepSpend: keep, KeepBlocked: keepBlocked, Members: drawMembers(t),
 	}
 }
 
+// drawMembers returns nil for members that are kept, and an empty list for none.
 func drawMembers(t *rapid.T) []teams.UserID {
-	var members []teams.UserID
+	if rapid.Bool().Draw(t, "keep members") {
+		return nil
+	}
+	members := []teams.UserID{}
 	for _, id := range rapid.SliceOfNDistinct(text(), 0, 3, rapid.ID[string]).Draw(t, "members") {
 		members = append(members, teams.UserID(id))
 	}
@@ -179,11 +193,12 @@ func drawSealed(t *rapid.T) []byte {
 
 func drawUser(t *rapid.T) resource.User {
 	budget, keep := drawBudget(t)
+	blocked, keepBlocked := drawSwitch(t, "blocked", false)
 	return resource.User{
 		User: teams.User{
-			ID: teams.UserID(drawText(t, "id")), Email: drawOptional(t, "email"), Blocked: rapid.Bool().Draw(t, "blocked"), Budget: budget,
+			ID: teams.UserID(drawText(t, "id")), Email: drawOptional(t, "email"), Blocked: blocked, Budget: budget,
 		},
-		KeepSpend: keep,
+		KeepSpend: keep, KeepBlocked: keepBlocked,
 	}
 }
 
@@ -196,16 +211,18 @@ func drawKey(t *rapid.T) resource.Key {
 	id := drawID(t, "secret")
 	alias := rapid.SampledFrom([]string{"", "a-" + string(id), "~ " + string(id)}).Draw(t, "alias")
 	budget, keep := drawBudget(t)
+	blocked, keepBlocked := drawSwitch(t, "blocked", false)
+	jwtOnly, keepJWTOnly := drawSwitch(t, "jwt only", false)
 	return resource.Key{
 		Key: keys.Key{
 			ID: id, Alias: alias, TeamID: teams.TeamID(drawOptional(t, "team")), UserID: teams.UserID(drawOptional(t, "user")),
 			OrganizationID: teams.OrganizationID(drawOptional(t, "organization")), Models: drawTexts(t, "models"), AllowedRoutes: drawTexts(t, "routes"),
-			Blocked: rapid.Bool().Draw(t, "blocked"), AutoRegistered: rapid.Bool().Draw(t, "auto"), ExpiresAt: drawTime(t),
-			JWTOnly: rapid.Bool().Draw(t, "jwt only"), IdleExpiresAt: drawTime(t), Sealed: drawSealed(t),
+			Blocked: blocked, AutoRegistered: rapid.Bool().Draw(t, "auto"), ExpiresAt: drawTime(t),
+			JWTOnly: jwtOnly, IdleExpiresAt: drawTime(t), Sealed: drawSealed(t),
 			IdleTimeout: time.Duration(rapid.SampledFrom([]int{0, 60, 3600, 86_400_000}).Draw(t, "idle")) * time.Second,
 			Budget:      budget, Limits: drawLimits(t),
 		},
-		KeepSpend: keep,
+		KeepSpend: keep, KeepBlocked: keepBlocked, KeepJWTOnly: keepJWTOnly,
 	}
 }
 
@@ -218,11 +235,12 @@ func drawTime(t *rapid.T) time.Time {
 }
 
 func drawMapping(t *rapid.T) resource.Mapping {
-	m := resource.Mapping{Mapping: mapping.Mapping{
+	active, keepActive := drawSwitch(t, "active", true)
+	m := resource.Mapping{KeepActive: keepActive, Mapping: mapping.Mapping{
 		Issuer: token.IssuerURL(drawOptional(t, "issuer")),
 		Claim:  rapid.SampledFrom([]string{"sub", "a.b", `https://x\.example/t`}).Draw(t, "claim"),
 		Value:  drawText(t, "value"),
-		Active: rapid.Bool().Draw(t, "active"), AutoRegistered: rapid.Bool().Draw(t, "registered"),
+		Active: active, AutoRegistered: rapid.Bool().Draw(t, "registered"),
 	}}
 	if rapid.Bool().Draw(t, "by hash") {
 		m.KeyID = drawID(t, "key")

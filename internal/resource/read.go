@@ -44,7 +44,7 @@ func (r *reader) organization(path string, m *configv1.OrganizationResource) Org
 			Blocked: m.GetBlocked(),
 			Budget:  r.budget(path, m),
 		},
-		KeepSpend: m.Spend == nil,
+		KeepSpend: m.Spend == nil, KeepBlocked: m.Blocked == nil,
 	}
 }
 
@@ -60,16 +60,19 @@ func (r *reader) team(path string, m *configv1.TeamResource) Team {
 			Budget:         r.budget(path, m),
 			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
 		},
-		KeepSpend:   m.Spend == nil,
-		Members:     members(m.GetMembers()),
-		KeepMembers: m.GetKeepMembers(),
+		KeepSpend: m.Spend == nil, KeepBlocked: m.Blocked == nil,
+		Members: r.members(path+".members", m.GetMembers()),
 	}
 }
 
-func members(ids []string) []teams.UserID {
-	var list []teams.UserID
-	for _, id := range ids {
-		list = append(list, teams.UserID(id))
+// members returns nil for a list that is not stated: an empty one is a statement too.
+func (r *reader) members(path string, ids []string) []teams.UserID {
+	if len(ids) == 0 && !r.file.Has(path) {
+		return nil
+	}
+	list := make([]teams.UserID, len(ids))
+	for i, id := range ids {
+		list[i] = teams.UserID(id)
 	}
 	return list
 }
@@ -82,7 +85,7 @@ func (r *reader) user(path string, m *configv1.UserResource) User {
 			Blocked: m.GetBlocked(),
 			Budget:  r.budget(path, m),
 		},
-		KeepSpend: m.Spend == nil,
+		KeepSpend: m.Spend == nil, KeepBlocked: m.Blocked == nil,
 	}
 }
 
@@ -109,8 +112,8 @@ func (r *reader) key(path string, m *configv1.KeyResource) Key {
 			Budget:         r.budget(path, m),
 			Limits:         teams.Limits{RPM: m.RpmLimit, TPM: m.TpmLimit},
 		},
-		KeepSpend: m.Spend == nil,
-		Secret:    keys.Secret(m.GetSecret()),
+		KeepSpend: m.Spend == nil, KeepBlocked: m.Blocked == nil, KeepJWTOnly: m.JwtOnly == nil,
+		Secret: keys.Secret(m.GetSecret()),
 	}
 }
 
@@ -133,6 +136,8 @@ func (r *reader) keyID(path string, m *configv1.KeyResource) keys.ID {
 		r.file.Report(path, "has neither secret nor hash", "exactly one of the two")
 	case m.Secret != nil && m.Hash != nil:
 		r.file.Report(path, "has both secret and hash", "exactly one of the two")
+	case m.Secret != nil && m.Sealed != nil:
+		r.file.Report(path, "has both secret and sealed", "one of the two: a secret is sealed where the configuration has a keyset")
 	case m.Hash != nil:
 		return keys.ID(m.GetHash())
 	default:
@@ -166,7 +171,7 @@ func (r *reader) mapping(path string, m *configv1.MappingResource) Mapping {
 		Active: m.Active == nil || m.GetActive(),
 
 		AutoRegistered: m.GetAutoRegistered(),
-	}}
+	}, KeepActive: m.Active == nil}
 	if id := keys.ID(m.GetKey()); id.Valid() {
 		row.KeyID = id
 	} else {

@@ -11,7 +11,8 @@ import (
 )
 
 // Set is a whole resource file. Applying it creates or updates each resource that it names and
-// leaves all others alone.
+// leaves all others alone. What is marked to be kept is left as it is in a row that exists, and is the zero
+// value (for a mapping's Active: true) in a new one; everything else becomes what the set says.
 type Set struct {
 	Organizations []Organization
 	Teams         []Team
@@ -23,29 +24,28 @@ type Set struct {
 // Organization declares one organization.
 type Organization struct {
 	teams.Organization
-	// KeepSpend leaves the spend of an existing row as it is: the file does not state it.
-	KeepSpend bool
+	KeepSpend, KeepBlocked bool // what the file does not state
 }
 
 // Team declares one team.
 type Team struct {
 	teams.Team
-	KeepSpend bool // as in [Organization]
-	// Members are the users whom the team lists. KeepMembers leaves those of an existing row as they are.
-	Members     []teams.UserID
-	KeepMembers bool
+	KeepSpend, KeepBlocked bool // as in [Organization]
+	// Members are the users whom the team lists. Nil leaves those of an existing row as they are, an empty list
+	// means none.
+	Members []teams.UserID
 }
 
 // User declares one user.
 type User struct {
 	teams.User
-	KeepSpend bool // as in [Organization]
+	KeepSpend, KeepBlocked bool // as in [Organization]
 }
 
 // Key declares one virtual key by its hash. A nil Sealed leaves that of an existing row as it is.
 type Key struct {
 	keys.Key
-	KeepSpend bool // as in [Organization]
+	KeepSpend, KeepBlocked, KeepJWTOnly bool // as in [Organization]
 	// Secret is the key's text, if the file has it, for whoever seals it. It is never stored or written.
 	Secret keys.Secret
 }
@@ -53,6 +53,7 @@ type Key struct {
 // Mapping declares one mapping.
 type Mapping struct {
 	mapping.Mapping
+	KeepActive bool // as in [Organization]
 	// KeyAlias names the key when KeyID is empty: a key of the same set, else one in the store.
 	KeyAlias string
 }

@@ -11,14 +11,16 @@ import (
 	"github.com/extauthz/extauthz/internal/store/storetest"
 )
 
-func TestSQLite(t *testing.T) {
-	storetest.Run(t, openSQLite, storetest.Features{
+func TestSQLite(t *testing.T) { storetest.Run(t, openSQLite, sqliteFeatures()) }
+
+func sqliteFeatures() storetest.Features {
+	return storetest.Features{
 		Integers:  true,
 		Character: "char",
 		Suppress: func(table string) []string {
 			return []string{"CREATE TRIGGER suppress_" + table + " BEFORE INSERT ON " + table + " BEGIN SELECT RAISE(IGNORE); END"}
 		},
-	})
+	}
 }
 
 func openSQLite(t *testing.T) storetest.Instance {

@@ -20,7 +20,7 @@ import (
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
-// Errors of a store, besides [teams.ErrNotFound], [mapping.ErrConflict] and [mapping.ErrLimited].
+// Errors of a store, besides [teams.ErrNotFound], [teams.ErrConflict] and [teams.ErrLimited].
 // Every other error means that nothing is known: the database could not be asked.
 var (
 	// ErrSchema says that the database has another schema version than this binary needs. The error
@@ -41,10 +41,10 @@ const DefaultTimeout = 2 * time.Second
 
 // Store is everything that the commands need of a database. Its methods are safe for concurrent
 // use. Consumers take the narrow interface they use: a server that answers checks needs
-// [mapping.Store] and [teams.Directory], readiness needs Ready, `apply` needs Apply.
+// [mapping.Store] and [teams.Store], readiness needs Ready, `apply` needs Apply.
 type Store interface {
-	mapping.Store   // for the mapping resolver
-	teams.Directory // for the policy
+	mapping.Store // for the mapping resolver
+	teams.Store   // for the policy
 
 	// Apply creates or updates every resource that the set declares, in one transaction. The error
 	// for a set that cannot be applied is a [*resource.Error]; nothing is applied then. Applying a

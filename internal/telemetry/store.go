@@ -12,7 +12,7 @@ import (
 // Store is what the decision asks of the store.
 type Store interface {
 	mapping.Store
-	teams.Directory
+	teams.Store
 }
 
 // MeasuredStore is a [Store] whose calls are counted and timed.
@@ -81,6 +81,11 @@ func (s *MeasuredStore) Member(ctx context.Context, team teams.TeamID, user team
 // Team implements [teams.Directory].
 func (s *MeasuredStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
 	return measured(s.metrics, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })
+}
+
+// RegisterTeam implements [teams.Registrar].
+func (s *MeasuredStore) RegisterTeam(ctx context.Context, team *teams.Team, maxTeams int) (*teams.Team, error) {
+	return measured(s.metrics, "register_team", func() (*teams.Team, error) { return s.store.RegisterTeam(ctx, team, maxTeams) })
 }
 
 // Organization implements [teams.Directory].

@@ -40,7 +40,7 @@ func testNames() HeaderNames {
 
 func testServer(t *testing.T, verify verifierFunc, policy teams.Config, change ...func(*Profile)) *Server {
 	t.Helper()
-	compiled, err := teams.NewPolicy(policy, nil)
+	compiled, err := teams.NewPolicy(policy, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

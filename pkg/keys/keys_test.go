@@ -120,8 +120,14 @@ func TestKeysetRotation(t *testing.T) {
 	if opened, err := after.Open(sealed, secret.ID()); err != nil || opened != secret {
 		t.Fatalf("after the rotation, what was sealed before does not open: %v", err)
 	}
+	if !before.Current(sealed, secret.ID()) || after.Current(sealed, secret.ID()) {
+		t.Error("what was sealed before the rotation is current after it, or was not before")
+	}
 	if sealed, err = after.Seal(secret); err != nil {
 		t.Fatal(err)
+	}
+	if !after.Current(sealed, secret.ID()) || after.Current(sealed, keys.Generate().ID()) || after.Current(nil, secret.ID()) {
+		t.Error("what was sealed after the rotation is not current, or is for another key")
 	}
 	if _, err := before.Open(sealed, secret.ID()); !errors.Is(err, keys.ErrSealed) {
 		t.Fatal("the new key is not the primary one")

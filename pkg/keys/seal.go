@@ -18,7 +18,10 @@ var ErrSealed = errors.New("the sealed key cannot be opened")
 // Sealer encrypts the text of virtual keys, so that it can be stored and handed to the upstream. The
 // key's hash is bound to it: a sealed text moved to another row does not open. It is immutable and
 // safe for concurrent use.
-type Sealer struct{ aead tink.AEAD }
+type Sealer struct {
+	all     tink.AEAD // its primary key seals, every key opens
+	primary tink.AEAD // the primary key alone
+}
 
 // NewSealer reads a Tink keyset in its JSON form, unencrypted: whoever can read the file can open every
 // sealed key. Its primary key seals; all of its keys open.
@@ -27,11 +30,37 @@ func NewSealer(keysetJSON []byte) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	primitive, err := aead.New(handle)
+	all, err := aead.New(handle)
 	if err != nil {
 		return nil, errors.New("keyset: it does not hold AEAD keys")
 	}
-	return &Sealer{primitive}, nil
+	primary, err := primaryOf(handle)
+	if err != nil {
+		return nil, fmt.Errorf("keyset: %w", err)
+	}
+	return &Sealer{all, primary}, nil
+}
+
+// primaryOf returns what the keyset's primary key alone can open.
+func primaryOf(handle *keyset.Handle) (tink.AEAD, error) {
+	manager := keyset.NewManagerFromHandle(handle)
+	for i := range handle.Len() {
+		entry, err := handle.Entry(i)
+		if err != nil {
+			return nil, err
+		}
+		if entry.IsPrimary() {
+			continue
+		}
+		if err := manager.Delete(entry.KeyID()); err != nil {
+			return nil, err
+		}
+	}
+	alone, err := manager.Handle()
+	if err != nil {
+		return nil, err
+	}
+	return aead.New(alone)
 }
 
 // readKeyset reads a keyset. Tink's own errors are left out: they may quote the file.
@@ -45,7 +74,7 @@ func readKeyset(keysetJSON []byte) (*keyset.Handle, error) {
 
 // Seal encrypts a key's text.
 func (s *Sealer) Seal(secret Secret) ([]byte, error) {
-	sealed, err := s.aead.Encrypt([]byte(secret), []byte(secret.ID()))
+	sealed, err := s.all.Encrypt([]byte(secret), []byte(secret.ID()))
 	if err != nil {
 		return nil, fmt.Errorf("seal a key: %w", err)
 	}
@@ -53,8 +82,17 @@ func (s *Sealer) Seal(secret Secret) ([]byte, error) {
 }
 
 // Open decrypts the text of the key with this id. The error is ErrSealed.
-func (s *Sealer) Open(sealed []byte, id ID) (Secret, error) {
-	text, err := s.aead.Decrypt(sealed, []byte(id))
+func (s *Sealer) Open(sealed []byte, id ID) (Secret, error) { return open(s.all, sealed, id) }
+
+// Current reports whether the primary key sealed the text of the key with this id. Sealed again, it would
+// have other bytes and mean the same.
+func (s *Sealer) Current(sealed []byte, id ID) bool {
+	_, err := open(s.primary, sealed, id)
+	return err == nil
+}
+
+func open(primitive tink.AEAD, sealed []byte, id ID) (Secret, error) {
+	text, err := primitive.Decrypt(sealed, []byte(id))
 	if err != nil || Secret(text).ID() != id {
 		return "", ErrSealed
 	}

@@ -8,10 +8,10 @@ package mapping
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/extauthz/extauthz/pkg/keys"
+	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
 )
 
@@ -37,10 +37,11 @@ type Mapping struct {
 
 // ErrConflict says that a concurrent writer's mapping was in the way and is gone again, or that the
 // mapping to rebind no longer names the expected key: nothing was written.
-var ErrConflict = errors.New("registration conflict")
+var ErrConflict = teams.ErrConflict
 
-// ErrLimited says that the team already has as many auto-registered keys as it may have.
-var ErrLimited = errors.New("registration limited")
+// ErrLimited says that the team already has as many auto-registered keys as it may have, or that the
+// issuer's rate is spent.
+var ErrLimited = teams.ErrLimited
 
 // Store reads and writes mappings and keys. Absence is [teams.ErrNotFound]; any other error
 // means that nothing is known. Implementations are safe for concurrent use.

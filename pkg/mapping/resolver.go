@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/extauthz/extauthz/internal/limit"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -96,10 +95,10 @@ type Config struct {
 
 // Resolver finds the virtual key of a caller. It is safe for concurrent use.
 type Resolver struct {
-	config   Config
-	store    *Cached
-	limiters map[token.IssuerURL]*rate.Limiter
-	touches  touches
+	config  Config
+	store   *Cached
+	rate    *limit.PerMinute[token.IssuerURL]
+	touches touches
 }
 
 // NewResolver returns a resolver over a store. A nil store is a definitive "there are no mappings".
@@ -107,15 +106,7 @@ func NewResolver(config Config, store *Cached) *Resolver {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	r := &Resolver{config: config, store: store, limiters: make(map[token.IssuerURL]*rate.Limiter)}
-	for issuer := range config.Rules {
-		limit := rate.Inf
-		if config.RegistrationsPerMinute > 0 {
-			limit = rate.Limit(float64(config.RegistrationsPerMinute) / time.Minute.Seconds())
-		}
-		r.limiters[issuer] = rate.NewLimiter(limit, max(1, config.RegistrationsPerMinute))
-	}
-	return r
+	return &Resolver{config: config, store: store, rate: limit.New[token.IssuerURL](config.RegistrationsPerMinute, errRate, config.Now)}
 }
 
 // Result is what a caller gets. Key is nil where the caller passes as its team. It is not yet
@@ -187,7 +178,7 @@ func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) 
 	}
 	m, cached, err = r.store.mapping(ctx, subject)
 	if cached && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
-		if r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
+		if !r.rate.Left(subject.Issuer) {
 			return nil, true, errRate // it could not register: the store need not be asked
 		}
 		r.store.forget(subject)
@@ -236,7 +227,7 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 		return Result{}, err
 	}
 	var m *Mapping
-	err = r.limited(subject.Issuer, func() error {
+	err = r.rate.Do(subject.Issuer, func() error {
 		var err error
 		m, err = r.store.Register(ctx, subject, key, r.config.MaxKeysPerTeam)
 		return err
@@ -314,7 +305,7 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c ca
 		return Result{}, err
 	}
 	var rebound *Mapping
-	err = r.limited(subject.Issuer, func() error {
+	err = r.rate.Do(subject.Issuer, func() error {
 		var err error
 		rebound, err = r.store.Rebind(ctx, subject, m.KeyID, key, r.config.MaxKeysPerTeam)
 		return err
@@ -334,22 +325,6 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c ca
 
 // errRate is an ErrLimited by the issuer's rate.
 var errRate = fmt.Errorf("%w: the issuer's registrations per minute", ErrLimited)
-
-// limited calls write within the issuer's rate. A write that fails spends nothing of it: one caller who
-// cannot register must not keep the others from it.
-func (r *Resolver) limited(issuer token.IssuerURL, write func() error) error {
-	now := r.config.Now()
-	place := r.limiters[issuer].ReserveN(now, 1)
-	if place.DelayFrom(now) > 0 {
-		place.CancelAt(now)
-		return errRate
-	}
-	err := write()
-	if err != nil {
-		place.CancelAt(now)
-	}
-	return err
-}
 
 // moved reports whether a registered caller now belongs elsewhere: its token no longer lists the team it
 // was registered with. Which of its teams it selects does not matter. What an operator mapped stays

@@ -14,8 +14,16 @@ type CacheOptions struct {
 	LoadTimeout           time.Duration // of one load from the directory
 }
 
-// CachedDirectory is a [Directory] with a cache in front. It is safe for concurrent use.
+// Store is a [Directory] in which teams can be registered.
+type Store interface {
+	Directory
+	Registrar
+}
+
+// CachedDirectory is a [Store] with a cache in front of its reads. Its own writes are seen at once. It is safe
+// for concurrent use.
 type CachedDirectory struct {
+	registrar     Registrar
 	teams         *cache.Cache[TeamID, *Team]
 	organizations *cache.Cache[OrganizationID, *Organization]
 	users         *cache.Cache[UserID, *User]
@@ -31,9 +39,9 @@ type membership struct {
 	user UserID
 }
 
-// NewCachedDirectory returns a cached directory. Close releases the caches, not the directory.
-func NewCachedDirectory(d Directory, o CacheOptions) (*CachedDirectory, error) {
-	c := &CachedDirectory{}
+// NewCachedDirectory returns a cached directory. Close releases the caches, not the store.
+func NewCachedDirectory(d Store, o CacheOptions) (*CachedDirectory, error) {
+	c := &CachedDirectory{registrar: d}
 	var err error
 	if c.teams, err = newCache(d.Team, o); err != nil {
 		return nil, err
@@ -77,6 +85,12 @@ func (c *CachedDirectory) Close() {
 func (c *CachedDirectory) Team(ctx context.Context, id TeamID) (*Team, error) {
 	team, _, err := c.teams.Get(ctx, id)
 	return team, err
+}
+
+// RegisterTeam implements [Registrar].
+func (c *CachedDirectory) RegisterTeam(ctx context.Context, team *Team, maxTeams int) (*Team, error) {
+	defer c.teams.Invalidate(team.ID)
+	return c.registrar.RegisterTeam(ctx, team, maxTeams)
 }
 
 // Organization implements [Directory].

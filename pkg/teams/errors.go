@@ -22,3 +22,11 @@ var (
 	ErrOrganizationBlocked = errors.New("organization blocked")
 	ErrUserBlocked         = errors.New("user blocked")
 )
+
+// Errors of a registration, of a team here and of a key in package mapping.
+var (
+	// ErrConflict says that a concurrent writer's row was in the way and is gone again: nothing was written.
+	ErrConflict = errors.New("registration conflict")
+	// ErrLimited says that a bound on registrations is reached.
+	ErrLimited = errors.New("registration limited")
+)

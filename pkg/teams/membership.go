@@ -21,12 +21,21 @@ type Membership struct {
 
 // Place selects the caller's team and checks the team, its organization and the user against the
 // request. Team selection, in order: the team the client asked for, which must be one of the
-// token's; the token's own team; the first of its teams that permits the request; the default.
+// token's; the token's own team; the first of its teams that permits the request; the default. Where
+// [AutoRegister] is configured, the token's own team is made if there is none, once nothing else is refused.
 func (p *Policy) Place(ctx context.Context, id Identity, r Request) (Membership, error) {
 	team, err := p.selectTeam(ctx, id, r)
 	if err != nil {
 		return Membership{}, err
 	}
+	m, err := p.placeIn(ctx, id, team, r)
+	if err == nil && team.absent {
+		return p.registerTeam(ctx, id, team.row, r)
+	}
+	return m, err
+}
+
+func (p *Policy) placeIn(ctx context.Context, id Identity, team chosenTeam, r Request) (Membership, error) {
 	m, err := p.complete(ctx, team, id.UserID, id.OrganizationID)
 	if err != nil {
 		return Membership{}, err
@@ -138,6 +147,8 @@ func (p *Policy) organization(ctx context.Context, id OrganizationID) (*Organiza
 		org, err = p.directory.OrganizationByAlias(ctx, string(id))
 	}
 	switch {
+	case errors.Is(err, ErrAmbiguous):
+		return nil, fmt.Errorf("%w: %w", ErrOrganizationUnknown, err)
 	case errors.Is(err, ErrNotFound):
 		return nil, ErrOrganizationUnknown
 	case err != nil:

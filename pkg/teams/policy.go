@@ -40,6 +40,9 @@ type Config struct {
 	DefaultTeam TeamID
 	// ByAlias lets tokens and clients name a team or organization by its alias, if it has no such id.
 	ByAlias bool
+	// AutoRegister makes the teams that tokens name; nil means that a team without a row is unknown. A new
+	// team lists nobody, so that nobody passes with RequireMember as well.
+	AutoRegister *AutoRegister
 	// RequireMember denies users whom their team does not list.
 	RequireMember bool
 	// RouteGroups are the operator's own groups, by name.
@@ -74,11 +77,14 @@ type Policy struct {
 	rules     map[token.IssuerURL][]compiledRule // the common ones and the issuer's own
 	common    []compiledRule                     // of an issuer without its own
 	teamRules []compiledRule
+
+	registration *registration // nil: no team is made
 }
 
 // NewPolicy compiles the policy; the error names the entry at fault. A nil directory knows no rows
-// at all, so that rows restrict nothing: the token's team and organization are taken at its word.
-func NewPolicy(config Config, directory Directory) (*Policy, error) {
+// at all, so that rows restrict nothing: the token's team and organization are taken at its word. Without a
+// registrar, no team is made.
+func NewPolicy(config Config, directory Directory, registrar Registrar) (*Policy, error) {
 	routes, err := NewRoutes(config.RouteGroups)
 	if err != nil {
 		return nil, err
@@ -93,6 +99,7 @@ func NewPolicy(config Config, directory Directory) (*Policy, error) {
 	if p.config.Now == nil {
 		p.config.Now = time.Now
 	}
+	p.registration = newRegistration(p.config, directory, registrar)
 	if err := p.compileRules(); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}

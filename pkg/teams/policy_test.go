@@ -71,7 +71,7 @@ func rows() directory {
 
 func newPolicy(t *testing.T, config teams.Config, d teams.Directory) *teams.Policy {
 	t.Helper()
-	p, err := teams.NewPolicy(config, d)
+	p, err := teams.NewPolicy(config, d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

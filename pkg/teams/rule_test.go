@@ -63,7 +63,7 @@ func TestRules(t *testing.T) {
 	} {
 		policy, err := teams.NewPolicy(teams.Config{
 			Rules: []teams.Rule{{Name: "r", Expression: expression}}, Now: func() time.Time { return now },
-		}, nil)
+		}, nil, nil)
 		if err != nil {
 			t.Errorf("%s: %v", expression, err)
 			continue

@@ -13,6 +13,8 @@ import (
 type chosenTeam struct {
 	id  TeamID
 	row *Team
+	// absent says that the row is not stored: it is what a registration would write.
+	absent bool
 }
 
 func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
@@ -20,7 +22,7 @@ func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosen
 	case r.Team != "":
 		return p.askedTeam(ctx, id, r)
 	case id.TeamID != "":
-		return p.usable(ctx, "the token's team", id.TeamID, r)
+		return p.ownTeam(ctx, "the token's team", id.TeamID, r)
 	case len(id.TeamIDs) > 0:
 		return p.firstUsableTeam(ctx, id, r)
 	case id.TeamsUnusable:
@@ -37,6 +39,9 @@ func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosen
 // askedTeam is the team that the client asked for. The token must list it, by the same name or, where
 // aliases count, by the other one.
 func (p *Policy) askedTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
+	if r.Team == id.TeamID {
+		return p.ownTeam(ctx, "the team the client asked for", r.Team, r)
+	}
 	if id.Lists(r.Team) {
 		return p.usable(ctx, "the team the client asked for", r.Team, r)
 	}
@@ -124,11 +129,18 @@ func (p *Policy) usableTeam(ctx context.Context, id TeamID, r Request) (chosenTe
 	}
 	team, err := p.team(ctx, id)
 	switch {
+	case errors.Is(err, ErrAmbiguous):
+		return chosenTeam{}, fmt.Errorf("%w: %w", ErrTeamUnknown, err)
 	case errors.Is(err, ErrNotFound):
 		return chosenTeam{}, ErrTeamUnknown
 	case err != nil:
 		return chosenTeam{}, err
-	case team.Blocked:
+	}
+	return p.usableRow(team, r)
+}
+
+func (p *Policy) usableRow(team *Team, r Request) (chosenTeam, error) {
+	if team.Blocked {
 		return chosenTeam{}, ErrTeamBlocked
 	}
 	if err := p.Permit(team.AllowedRoutes, team.Models, r); err != nil {

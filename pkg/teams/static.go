@@ -39,10 +39,14 @@ func (s *Static) Team(_ context.Context, id TeamID) (*Team, error) {
 
 // TeamByAlias implements [Directory].
 func (s *Static) TeamByAlias(_ context.Context, alias string) (*Team, error) {
-	if team := s.aliases[alias]; alias != "" && team != nil {
-		return team, nil
+	team, taken := s.aliases[alias]
+	switch {
+	case alias == "" || !taken:
+		return nil, ErrNotFound
+	case team == nil:
+		return nil, ErrAmbiguous
 	}
-	return nil, ErrNotFound
+	return team, nil
 }
 
 // Organization implements [Directory]: the organization is taken at the token's word.

@@ -10,6 +10,7 @@ package teams
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // TeamID identifies a team. The zero value means "no team".
@@ -25,6 +26,9 @@ type OrganizationID string
 // every other error of a store means that nothing is known (an outage must never look like an
 // unmapped caller).
 var ErrNotFound = errors.New("not found")
+
+// ErrAmbiguous is an [ErrNotFound] of an alias that several rows have: it names none of them.
+var ErrAmbiguous = fmt.Errorf("%w: several have the alias", ErrNotFound)
 
 // Micros is an amount of money in millionths of the operator's currency unit. Amounts are
 // integers from the resource file to the database so that sums are exact.
@@ -73,8 +77,7 @@ type Directory interface {
 	Organization(ctx context.Context, id OrganizationID) (*Organization, error)
 	User(ctx context.Context, id UserID) (*User, error)
 
-	// TeamByAlias returns the one team with the alias. An alias that several teams have names none:
-	// ErrNotFound.
+	// TeamByAlias returns the one team with the alias; ErrAmbiguous if several have it.
 	TeamByAlias(ctx context.Context, alias string) (*Team, error)
 	// OrganizationByAlias does the same for organizations.
 	OrganizationByAlias(ctx context.Context, alias string) (*Organization, error)

@@ -27,6 +27,11 @@ func (o *Object) Texts(key string, texts []string) {
 	o.addList(key, list)
 }
 
+// None adds a list without entries, where that says more than to leave the list out.
+func (o *Object) None(key string) {
+	o.add(key, &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle})
+}
+
 // Plain adds a number, a flag or a time, which never have quotes.
 func (o *Object) Plain(key, text string) {
 	o.add(key, &yaml.Node{Kind: yaml.ScalarNode, Value: text})

@@ -22,54 +22,58 @@ func (s *Store) Apply(ctx context.Context, set *resource.Set) error {
 		return err
 	}
 	return s.inTx(ctx, "apply", pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(applyLock)); err != nil {
+		if _, err := tx.Exec(ctx, lockAdvisory, int64(applyLock)); err != nil {
 			return err
 		}
 		return rows.Apply(ctx, applyTx{tx, time.Now()}, set)
 	})
 }
 
-// An upsert updates only where something differs, so that applying a file again touches no row.
+// An upsert updates only where something differs, so that applying a file again touches no row. A switch
+// that is NULL is left as it is.
 const (
 	putOrganization = `INSERT INTO organizations AS o (id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at)
-		VALUES ($1, $2, $3, $4, $5, $7, COALESCE($8::timestamptz, $9::timestamptz))
-		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, blocked = excluded.blocked,
+		VALUES ($1, $2, COALESCE($3::boolean, false), $4, $5, $7, COALESCE($8::timestamptz, $9::timestamptz))
+		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, blocked = COALESCE($3::boolean, o.blocked),
 			max_budget_micros = excluded.max_budget_micros,
 			spend_micros = CASE WHEN $6 THEN o.spend_micros ELSE excluded.spend_micros END, budget_window = excluded.budget_window,
 			budget_reset_at = CASE WHEN $8::timestamptz IS NOT NULL THEN $8::timestamptz
 				WHEN o.budget_window = excluded.budget_window THEN o.budget_reset_at ELSE $9::timestamptz END,
 			updated_at = now()
-		WHERE (o.alias, o.blocked, o.max_budget_micros)
-				IS DISTINCT FROM (excluded.alias, excluded.blocked, excluded.max_budget_micros)
+		WHERE (o.alias, o.max_budget_micros)
+				IS DISTINCT FROM (excluded.alias, excluded.max_budget_micros)
+			OR o.blocked <> COALESCE($3::boolean, o.blocked)
 			OR NOT $6 AND o.spend_micros <> excluded.spend_micros
 			OR o.budget_window <> excluded.budget_window
 			OR $8::timestamptz IS NOT NULL AND o.budget_reset_at IS DISTINCT FROM $8::timestamptz`
 	putTeam = `INSERT INTO teams AS t (id, alias, organization_id, models, allowed_routes, blocked,
 			max_budget_micros, spend_micros, rpm_limit, tpm_limit, budget_window, budget_reset_at)
-		VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, $10, $12, COALESCE($13::timestamptz, $14::timestamptz))
+		VALUES ($1, $2, NULLIF($3, ''), $4, $5, COALESCE($6::boolean, false), $7, $8, $9, $10, $12, COALESCE($13::timestamptz, $14::timestamptz))
 		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, organization_id = excluded.organization_id,
-			models = excluded.models, allowed_routes = excluded.allowed_routes, blocked = excluded.blocked,
+			models = excluded.models, allowed_routes = excluded.allowed_routes, blocked = COALESCE($6::boolean, t.blocked),
 			max_budget_micros = excluded.max_budget_micros, rpm_limit = excluded.rpm_limit, tpm_limit = excluded.tpm_limit,
 			spend_micros = CASE WHEN $11 THEN t.spend_micros ELSE excluded.spend_micros END, budget_window = excluded.budget_window,
 			budget_reset_at = CASE WHEN $13::timestamptz IS NOT NULL THEN $13::timestamptz
 				WHEN t.budget_window = excluded.budget_window THEN t.budget_reset_at ELSE $14::timestamptz END,
 			updated_at = now()
-		WHERE (t.alias, t.organization_id, t.models, t.allowed_routes, t.blocked, t.max_budget_micros, t.rpm_limit, t.tpm_limit)
+		WHERE (t.alias, t.organization_id, t.models, t.allowed_routes, t.max_budget_micros, t.rpm_limit, t.tpm_limit)
 				IS DISTINCT FROM (excluded.alias, excluded.organization_id, excluded.models, excluded.allowed_routes,
-					excluded.blocked, excluded.max_budget_micros, excluded.rpm_limit, excluded.tpm_limit)
+					excluded.max_budget_micros, excluded.rpm_limit, excluded.tpm_limit)
+			OR t.blocked <> COALESCE($6::boolean, t.blocked)
 			OR NOT $11 AND t.spend_micros <> excluded.spend_micros
 			OR t.budget_window <> excluded.budget_window
 			OR $13::timestamptz IS NOT NULL AND t.budget_reset_at IS DISTINCT FROM $13::timestamptz`
 	putUser = `INSERT INTO users AS u (id, email, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at)
-		VALUES ($1, $2, $3, $4, $5, $7, COALESCE($8::timestamptz, $9::timestamptz))
-		ON CONFLICT (id) DO UPDATE SET email = excluded.email, blocked = excluded.blocked,
+		VALUES ($1, $2, COALESCE($3::boolean, false), $4, $5, $7, COALESCE($8::timestamptz, $9::timestamptz))
+		ON CONFLICT (id) DO UPDATE SET email = excluded.email, blocked = COALESCE($3::boolean, u.blocked),
 			max_budget_micros = excluded.max_budget_micros,
 			spend_micros = CASE WHEN $6 THEN u.spend_micros ELSE excluded.spend_micros END, budget_window = excluded.budget_window,
 			budget_reset_at = CASE WHEN $8::timestamptz IS NOT NULL THEN $8::timestamptz
 				WHEN u.budget_window = excluded.budget_window THEN u.budget_reset_at ELSE $9::timestamptz END,
 			updated_at = now()
-		WHERE (u.email, u.blocked, u.max_budget_micros)
-				IS DISTINCT FROM (excluded.email, excluded.blocked, excluded.max_budget_micros)
+		WHERE (u.email, u.max_budget_micros)
+				IS DISTINCT FROM (excluded.email, excluded.max_budget_micros)
+			OR u.blocked <> COALESCE($3::boolean, u.blocked)
 			OR NOT $6 AND u.spend_micros <> excluded.spend_micros
 			OR u.budget_window <> excluded.budget_window
 			OR $8::timestamptz IS NOT NULL AND u.budget_reset_at IS DISTINCT FROM $8::timestamptz`
@@ -77,35 +81,38 @@ const (
 	putKey = `INSERT INTO virtual_keys AS k (id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
 			auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit, budget_window, budget_reset_at,
 			jwt_only, idle_timeout, idle_expires_at, sealed)
-		VALUES ($1, $2, NULLIF($3, ''), $4, NULLIF($5, ''), $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, COALESCE($17::timestamptz, $18::timestamptz),
-			$19, $20, COALESCE($21::timestamptz, $22::timestamptz), $23)
+		VALUES ($1, $2, NULLIF($3, ''), $4, NULLIF($5, ''), $6, $7, COALESCE($8::boolean, false), $9, $10, $11, $12, $13, $14, $16, COALESCE($17::timestamptz, $18::timestamptz),
+			COALESCE($19::boolean, false), $20, COALESCE($21::timestamptz, $22::timestamptz), $23)
 		ON CONFLICT (id) DO UPDATE SET alias = excluded.alias, team_id = excluded.team_id, user_id = excluded.user_id,
 			organization_id = excluded.organization_id, models = excluded.models, allowed_routes = excluded.allowed_routes,
-			blocked = excluded.blocked, expires_at = excluded.expires_at, max_budget_micros = excluded.max_budget_micros,
+			blocked = COALESCE($8::boolean, k.blocked), expires_at = excluded.expires_at, max_budget_micros = excluded.max_budget_micros,
 			rpm_limit = excluded.rpm_limit, tpm_limit = excluded.tpm_limit,
 			spend_micros = CASE WHEN $15 THEN k.spend_micros ELSE excluded.spend_micros END, budget_window = excluded.budget_window,
-			jwt_only = excluded.jwt_only, idle_timeout = excluded.idle_timeout, sealed = COALESCE(excluded.sealed, k.sealed),
+			jwt_only = COALESCE($19::boolean, k.jwt_only), idle_timeout = excluded.idle_timeout, sealed = COALESCE(excluded.sealed, k.sealed),
 			idle_expires_at = CASE WHEN $21::timestamptz IS NOT NULL THEN $21::timestamptz
 				WHEN k.idle_timeout = excluded.idle_timeout THEN k.idle_expires_at ELSE $22::timestamptz END,
 			budget_reset_at = CASE WHEN $17::timestamptz IS NOT NULL THEN $17::timestamptz
 				WHEN k.budget_window = excluded.budget_window THEN k.budget_reset_at ELSE $18::timestamptz END,
 			updated_at = now()
-		WHERE (k.alias, k.team_id, k.user_id, k.organization_id, k.models, k.allowed_routes, k.blocked, k.expires_at,
+		WHERE (k.alias, k.team_id, k.user_id, k.organization_id, k.models, k.allowed_routes, k.expires_at,
 				k.max_budget_micros, k.rpm_limit, k.tpm_limit)
 				IS DISTINCT FROM (excluded.alias, excluded.team_id, excluded.user_id, excluded.organization_id,
-					excluded.models, excluded.allowed_routes, excluded.blocked, excluded.expires_at,
+					excluded.models, excluded.allowed_routes, excluded.expires_at,
 					excluded.max_budget_micros, excluded.rpm_limit, excluded.tpm_limit)
+			OR k.blocked <> COALESCE($8::boolean, k.blocked)
 			OR NOT $15 AND k.spend_micros <> excluded.spend_micros
-			OR (k.jwt_only, k.idle_timeout) IS DISTINCT FROM (excluded.jwt_only, excluded.idle_timeout)
+			OR k.jwt_only <> COALESCE($19::boolean, k.jwt_only)
+			OR k.idle_timeout <> excluded.idle_timeout
 			OR excluded.sealed IS NOT NULL AND k.sealed IS DISTINCT FROM excluded.sealed
 			OR $21::timestamptz IS NOT NULL AND k.idle_expires_at IS DISTINCT FROM $21::timestamptz
 			OR k.budget_window <> excluded.budget_window
 			OR $17::timestamptz IS NOT NULL AND k.budget_reset_at IS DISTINCT FROM $17::timestamptz`
 	putMapping = `INSERT INTO jwt_key_mappings AS m (issuer, claim, value, key_id, active, auto_registered)
-		VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (issuer, claim, value) DO UPDATE SET key_id = excluded.key_id, active = excluded.active,
+		VALUES ($1, $2, $3, $4, COALESCE($5::boolean, true), $6)
+		ON CONFLICT (issuer, claim, value) DO UPDATE SET key_id = excluded.key_id, active = COALESCE($5::boolean, m.active),
 			auto_registered = excluded.auto_registered, updated_at = now()
-		WHERE (m.key_id, m.active, m.auto_registered) IS DISTINCT FROM (excluded.key_id, excluded.active, excluded.auto_registered)`
+		WHERE (m.key_id, m.auto_registered) IS DISTINCT FROM (excluded.key_id, excluded.auto_registered)
+			OR m.active <> COALESCE($5::boolean, m.active)`
 	aliasHolders = `SELECT alias, id FROM virtual_keys WHERE alias = ANY ($1) AND alias <> ''`
 	releaseAlias = `UPDATE virtual_keys SET alias = '', updated_at = now() WHERE id = $1`
 )
@@ -166,33 +173,33 @@ func (a applyTx) ReleaseAlias(ctx context.Context, id keys.ID) error {
 }
 
 func (a applyTx) PutOrganization(ctx context.Context, o *resource.Organization) error {
-	return a.exec(ctx, putOrganization, o.ID, o.Alias, o.Blocked,
+	return a.exec(ctx, putOrganization, o.ID, o.Alias, rows.Switch(o.Blocked, o.KeepBlocked),
 		o.Budget.Max, rows.Spend(o.Budget, o.KeepSpend), o.KeepSpend,
 		o.Budget.Window.String(), timestamp(o.Budget.ResetAt), timestamp(o.Budget.Window.End(a.now)))
 }
 
 func (a applyTx) PutTeam(ctx context.Context, t *resource.Team) error {
-	return a.exec(ctx, putTeam, t.ID, t.Alias, t.OrganizationID, array(t.Models), array(t.AllowedRoutes), t.Blocked,
+	return a.exec(ctx, putTeam, t.ID, t.Alias, t.OrganizationID, array(t.Models), array(t.AllowedRoutes), rows.Switch(t.Blocked, t.KeepBlocked),
 		t.Budget.Max, rows.Spend(t.Budget, t.KeepSpend), t.Limits.RPM, t.Limits.TPM, t.KeepSpend,
 		t.Budget.Window.String(), timestamp(t.Budget.ResetAt), timestamp(t.Budget.Window.End(a.now)))
 }
 
 func (a applyTx) PutUser(ctx context.Context, u *resource.User) error {
-	return a.exec(ctx, putUser, u.ID, u.Email, u.Blocked,
+	return a.exec(ctx, putUser, u.ID, u.Email, rows.Switch(u.Blocked, u.KeepBlocked),
 		u.Budget.Max, rows.Spend(u.Budget, u.KeepSpend), u.KeepSpend,
 		u.Budget.Window.String(), timestamp(u.Budget.ResetAt), timestamp(u.Budget.Window.End(a.now)))
 }
 
 func (a applyTx) PutKey(ctx context.Context, k *resource.Key) error {
 	return a.exec(ctx, putKey, k.ID, k.Alias, k.TeamID, k.UserID, k.OrganizationID, array(k.Models),
-		array(k.AllowedRoutes), k.Blocked, k.AutoRegistered, timestamp(k.ExpiresAt),
+		array(k.AllowedRoutes), rows.Switch(k.Blocked, k.KeepBlocked), k.AutoRegistered, timestamp(k.ExpiresAt),
 		k.Budget.Max, rows.Spend(k.Budget, k.KeepSpend), k.Limits.RPM, k.Limits.TPM, k.KeepSpend,
 		k.Budget.Window.String(), timestamp(k.Budget.ResetAt), timestamp(k.Budget.Window.End(a.now)),
-		k.JWTOnly, k.IdleTimeout.Microseconds(), timestamp(k.IdleExpiresAt), timestamp(rows.IdleEnd(&k.Key, a.now)), k.Sealed)
+		rows.Switch(k.JWTOnly, k.KeepJWTOnly), k.IdleTimeout.Microseconds(), timestamp(k.IdleExpiresAt), timestamp(rows.IdleEnd(&k.Key, a.now)), k.Sealed)
 }
 
 func (a applyTx) PutMapping(ctx context.Context, m *resource.Mapping) error {
-	return a.exec(ctx, putMapping, m.Issuer, m.Claim, m.Value, m.KeyID, m.Active, m.AutoRegistered)
+	return a.exec(ctx, putMapping, m.Issuer, m.Claim, m.Value, m.KeyID, rows.Switch(m.Active, m.KeepActive), m.AutoRegistered)
 }
 
 // dropMembers and addMembers make a team's members those of a list.

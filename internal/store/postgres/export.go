@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/extauthz/extauthz/internal/resource"
+	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -56,7 +57,7 @@ func export(ctx context.Context, tx pgx.Tx, set *resource.Set) (err error) {
 }
 
 func all[Row, Resource any](
-	ctx context.Context, tx pgx.Tx, query string, scan func(scanner) (*Row, error), declare func(*Row) Resource,
+	ctx context.Context, tx pgx.Tx, query string, scan func(rows.Scanner) (*Row, error), declare func(*Row) Resource,
 ) ([]Resource, error) {
 	result, err := tx.Query(ctx, query)
 	if err != nil {
@@ -76,25 +77,11 @@ func all[Row, Resource any](
 }
 
 // scanDeclaredTeam scans a team and its members.
-func scanDeclaredTeam(row scanner) (*resource.Team, error) {
+func scanDeclaredTeam(row rows.Scanner) (*resource.Team, error) {
 	var members []string
-	team, err := scanTeam(withMore{row, &members})
+	team, err := scanTeam(rows.WithMore{Scanner: row, Last: &members})
 	if err != nil {
 		return nil, err
 	}
-	declared := &resource.Team{Team: *team}
-	for _, member := range members {
-		declared.Members = append(declared.Members, teams.UserID(member))
-	}
-	return declared, nil
-}
-
-// withMore is a row with one more column than its scan function knows.
-type withMore struct {
-	scanner
-	last any
-}
-
-func (w withMore) Scan(destinations ...any) error {
-	return w.scanner.Scan(append(destinations, w.last)...)
+	return &resource.Team{Team: *team, Members: rows.Members(members)}, nil
 }

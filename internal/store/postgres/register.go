@@ -18,8 +18,8 @@ import (
 const noTeamLock = 0x6e6f207465616d
 
 const (
-	lockTeam = `SELECT 1 FROM teams WHERE id = $1 FOR NO KEY UPDATE`
-	lockNone = `SELECT pg_advisory_xact_lock($1)`
+	lockTeam     = `SELECT 1 FROM teams WHERE id = $1 FOR NO KEY UPDATE`
+	lockAdvisory = `SELECT pg_advisory_xact_lock($1)`
 	// countKeys stops at the bound, so that a registration costs no more than it.
 	countKeys = `SELECT count(*) FROM (SELECT 1 FROM virtual_keys
 		WHERE COALESCE(team_id, '') = $1 AND auto_registered AND NOT blocked LIMIT $2) AS registered`
@@ -143,7 +143,7 @@ func (s *Store) Rebind(
 // lockCount makes the bounded registrations of one team wait for each other.
 func lockCount(ctx context.Context, tx pgx.Tx, team teams.TeamID) (err error) {
 	if team == "" {
-		_, err = tx.Exec(ctx, lockNone, int64(noTeamLock))
+		_, err = tx.Exec(ctx, lockAdvisory, int64(noTeamLock))
 	} else {
 		_, err = tx.Exec(ctx, lockTeam, team)
 	}

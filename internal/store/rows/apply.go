@@ -64,6 +64,23 @@ func IdleEnd(k *keys.Key, now time.Time) time.Time {
 // Spend is the spend to insert for a declared budget.
 func Spend(b teams.Budget, keepSpend bool) teams.Micros { return stated(b, keepSpend).Spend }
 
+// Switch is a declared switch as a parameter: nil if that of an existing row is left as it is.
+func Switch(on, keep bool) *bool {
+	if keep {
+		return nil
+	}
+	return &on
+}
+
+// Members is a stored list of members as a set declares it: no members are a statement too.
+func Members(ids []string) []teams.UserID {
+	members := make([]teams.UserID, len(ids))
+	for i, id := range ids {
+		members[i] = teams.UserID(id)
+	}
+	return members
+}
+
 type applier struct {
 	tx  Tx
 	set *resource.Set
@@ -83,7 +100,7 @@ func (a applier) teams(ctx context.Context) error {
 }
 
 func (a applier) putTeam(ctx context.Context, t *resource.Team) error {
-	if err := a.tx.PutTeam(ctx, t); err != nil || t.KeepMembers {
+	if err := a.tx.PutTeam(ctx, t); err != nil || t.Members == nil {
 		return err
 	}
 	return a.tx.PutMembers(ctx, t.ID, column(t.Members, func(id *teams.UserID) string { return string(*id) }))

@@ -64,3 +64,8 @@ func isUnique(err error) bool {
 	return errors.As(err, &failure) &&
 		(failure.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || failure.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
+
+func isBusy(err error) bool {
+	var failure *sqlite.Error
+	return errors.As(err, &failure) && failure.Code()&primary == sqlite3.SQLITE_BUSY
+}

@@ -20,11 +20,11 @@ const (
 	selectTeam         = `SELECT ` + teamColumns + ` FROM teams WHERE id = ?1`
 	selectOrganization = `SELECT ` + organizationColumns + ` FROM organizations WHERE id = ?1`
 	selectUser         = `SELECT ` + userColumns + ` FROM users WHERE id = ?1`
-	// An alias that two rows have names none of them.
-	selectTeamByAlias = `SELECT ` + teamColumns + ` FROM teams WHERE alias = ?1 AND alias <> ''
-		AND (SELECT count(*) FROM (SELECT 1 FROM teams WHERE alias = ?1 LIMIT 2) AS two) = 1`
-	selectOrganizationByAlias = `SELECT ` + organizationColumns + ` FROM organizations WHERE alias = ?1 AND alias <> ''
-		AND (SELECT count(*) FROM (SELECT 1 FROM organizations WHERE alias = ?1 LIMIT 2) AS two) = 1`
+	// The rows of an alias, counted to two: see [rows.Only].
+	selectTeamByAlias = `SELECT ` + teamColumns + `, count(*) OVER ()
+		FROM (SELECT * FROM teams WHERE alias = ?1 AND alias <> '' LIMIT 2) AS teams LIMIT 1`
+	selectOrganizationByAlias = `SELECT ` + organizationColumns + `, count(*) OVER ()
+		FROM (SELECT * FROM organizations WHERE alias = ?1 AND alias <> '' LIMIT 2) AS organizations LIMIT 1`
 	selectMember = `SELECT EXISTS (SELECT 1 FROM team_members WHERE team_id = ?1 AND user_id = ?2)`
 )
 
@@ -73,7 +73,7 @@ func (s *Store) TeamByAlias(ctx context.Context, alias string) (*teams.Team, err
 	if !rows.Storable(alias) {
 		return nil, teams.ErrNotFound
 	}
-	return read(ctx, s, "read team by alias", scanTeam, selectTeamByAlias, alias)
+	return read(ctx, s, "read team by alias", rows.Only(scanTeam), selectTeamByAlias, alias)
 }
 
 // OrganizationByAlias is documented on [teams.Directory].
@@ -81,7 +81,7 @@ func (s *Store) OrganizationByAlias(ctx context.Context, alias string) (*teams.O
 	if !rows.Storable(alias) {
 		return nil, teams.ErrNotFound
 	}
-	return read(ctx, s, "read organization by alias", scanOrganization, selectOrganizationByAlias, alias)
+	return read(ctx, s, "read organization by alias", rows.Only(scanOrganization), selectOrganizationByAlias, alias)
 }
 
 // Member is documented on [teams.Directory].
@@ -98,7 +98,7 @@ func (s *Store) Member(ctx context.Context, team teams.TeamID, user teams.UserID
 
 // read returns one row or [teams.ErrNotFound], within the store's timeout.
 func read[T any](
-	ctx context.Context, s *Store, op string, scan func(scanner) (*T, error), query string, args ...any,
+	ctx context.Context, s *Store, op string, scan func(rows.Scanner) (*T, error), query string, args ...any,
 ) (*T, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

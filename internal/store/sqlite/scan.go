@@ -20,18 +20,14 @@ const (
 	mappingColumns = `issuer, claim, value, key_id, active, auto_registered`
 )
 
-type scanner interface {
-	Scan(destinations ...any) error
-}
-
-func scanOrganization(row scanner) (*teams.Organization, error) {
+func scanOrganization(row rows.Scanner) (*teams.Organization, error) {
 	var o teams.Organization
 	var b budget
 	err := row.Scan(&o.ID, &o.Alias, &o.Blocked, &b.max, &b.spend, &b.window, &b.resetAt)
 	return &o, b.into(&o.Budget, err)
 }
 
-func scanTeam(row scanner) (*teams.Team, error) {
+func scanTeam(row rows.Scanner) (*teams.Team, error) {
 	var t teams.Team
 	var b budget
 	err := row.Scan(&t.ID, &t.Alias, &t.OrganizationID, list{&t.Models}, list{&t.AllowedRoutes}, &t.Blocked,
@@ -39,14 +35,14 @@ func scanTeam(row scanner) (*teams.Team, error) {
 	return &t, b.into(&t.Budget, err)
 }
 
-func scanUser(row scanner) (*teams.User, error) {
+func scanUser(row rows.Scanner) (*teams.User, error) {
 	var u teams.User
 	var b budget
 	err := row.Scan(&u.ID, &u.Email, &u.Blocked, &b.max, &b.spend, &b.window, &b.resetAt)
 	return &u, b.into(&u.Budget, err)
 }
 
-func scanKey(row scanner) (*keys.Key, error) {
+func scanKey(row rows.Scanner) (*keys.Key, error) {
 	var k keys.Key
 	var b budget
 	var expires, idleExpires *int64
@@ -58,7 +54,7 @@ func scanKey(row scanner) (*keys.Key, error) {
 	return &k, b.into(&k.Budget, err)
 }
 
-func scanMapping(row scanner) (*mapping.Mapping, error) {
+func scanMapping(row rows.Scanner) (*mapping.Mapping, error) {
 	var m mapping.Mapping
 	err := row.Scan(&m.Issuer, &m.Claim, &m.Value, &m.KeyID, &m.Active, &m.AutoRegistered)
 	return &m, err
@@ -90,7 +86,7 @@ func instant(micros *int64) time.Time {
 }
 
 // scanFlag scans a single truth value.
-func scanFlag(row scanner) (*bool, error) {
+func scanFlag(row rows.Scanner) (*bool, error) {
 	var flag bool
 	err := row.Scan(&flag)
 	return &flag, err

@@ -39,6 +39,9 @@ type Store struct {
 // ends the wait earlier.
 const busyMillis = 5000
 
+// busyPause is how long a switch to WAL that was refused waits until it is tried again.
+const busyPause = 5 * time.Millisecond
+
 // defaultReaders is the size of the readers' pool when the options leave it open.
 const defaultReaders = 4
 
@@ -73,16 +76,36 @@ func openWriter(ctx context.Context, path string) (*sql.DB, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite", dsn(path, "&_pragma=journal_mode(WAL)&_txlock=immediate"))
+	db, err := sql.Open("sqlite", dsn(path, "&_txlock=immediate"))
 	if err != nil {
 		return nil, translate(ctx, "open", err)
 	}
 	db.SetMaxOpenConns(1)
-	if err := db.PingContext(ctx); err != nil {
+	if err := useWAL(ctx, db); err != nil {
 		_ = db.Close()
 		return nil, translate(ctx, "open", err)
 	}
 	return db, nil
+}
+
+// useWAL switches a file to WAL, in which it stays. SQLite does not wait for the lock that this takes,
+// whatever busy_timeout says: it has read the file by then, and two that read and wait for each other
+// would wait for ever. So two processes that open a new file at once refuse each other, and try again.
+func useWAL(ctx context.Context, db *sql.DB) error {
+	patience := time.After(busyMillis * time.Millisecond)
+	for {
+		_, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
+		if !isBusy(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience:
+			return err
+		case <-time.After(busyPause):
+		}
+	}
 }
 
 // create makes a missing file readable by its owner alone (SQLite would use the umask; its

@@ -83,7 +83,7 @@ func testApplyErrors(t *testing.T, s Instance, _ Features) {
 
 // testApplyAtomic fails at the last row of all, by a constraint that only the database knows.
 func testApplyAtomic(t *testing.T, s Instance, _ Features) {
-	execute(t, s.Raw, "CREATE UNIQUE INDEX own ON jwt_key_mappings (value)")
+	s.execute(t, "CREATE UNIQUE INDEX own ON jwt_key_mappings (value)")
 	err := s.Apply(t.Context(), everything())
 	var refused *resource.Error
 	if !errors.As(err, &refused) || refused.Section != "mappings" || refused.Index != 1 || !strings.HasPrefix(refused.Reason, "must ") {
@@ -98,7 +98,7 @@ func changed(t *testing.T, s Instance) (state []string) {
 	t.Helper()
 	for _, table := range []string{"organizations", "teams", "users", "virtual_keys", "jwt_key_mappings"} {
 		var row string
-		query := "SELECT CAST(max(updated_at) AS TEXT) || ' ' || CAST(min(updated_at) AS TEXT) || ' ' || CAST(count(*) AS TEXT) FROM " + table
+		query := "SELECT COALESCE(CAST(max(updated_at) AS TEXT) || ' ' || CAST(min(updated_at) AS TEXT), '') || ' ' || CAST(count(*) AS TEXT) FROM " + table
 		if err := s.Raw.QueryRowContext(t.Context(), query).Scan(&row); err != nil {
 			t.Fatalf("%s: %v", table, err)
 		}
@@ -118,8 +118,14 @@ func testApplyIdempotent(t *testing.T, s Instance, features Features) {
 	kept := everything()
 	kept.Organizations[0].KeepSpend, kept.Teams[0].KeepSpend, kept.Users[0].KeepSpend, kept.Keys[0].KeepSpend = true, true, true, true
 	kept.Keys[1].KeepSpend = true
+	kept.Organizations[0].KeepBlocked, kept.Teams[0].KeepBlocked, kept.Users[0].KeepBlocked = true, true, true
+	for i := range kept.Keys {
+		kept.Keys[i].KeepBlocked, kept.Keys[i].KeepJWTOnly, kept.Keys[i].Sealed = true, true, nil
+		kept.Mappings[i].KeepActive = true
+	}
+	kept.Teams[0].Members = nil
 	apply(t, s, kept)
-	equal(t, "updated_at after the same set with its spend kept", changed(t, s), before)
+	equal(t, "updated_at after the same set with all kept that can be", changed(t, s), before)
 
 	moved := everything()
 	moved.Users[0].Budget.Spend++
@@ -133,7 +139,7 @@ func testApplyIdempotent(t *testing.T, s Instance, features Features) {
 func age(t *testing.T, s Instance, features Features) {
 	t.Helper()
 	for _, table := range []string{"organizations", "teams", "users", "virtual_keys", "jwt_key_mappings"} {
-		execute(t, s.Raw, "UPDATE "+table+" SET updated_at = "+features.epoch())
+		s.execute(t, "UPDATE "+table+" SET updated_at = "+features.epoch())
 	}
 }
 
@@ -161,6 +167,7 @@ func swapped() *resource.Set {
 	s.Keys[0], s.Keys[1] = s.Keys[1], s.Keys[0]
 	s.Mappings[0].KeyID, s.Mappings[1].KeyID = s.Mappings[1].KeyID, s.Mappings[0].KeyID
 	s.Mappings[0].Active, s.Mappings[1].Active = s.Mappings[1].Active, s.Mappings[0].Active
+	s.Keys[0].Sealed, s.Keys[1].Sealed = s.Keys[1].Sealed, s.Keys[0].Sealed // one that is not stated is kept
 	s.Mappings[0].AutoRegistered = !s.Mappings[0].AutoRegistered
 	return s
 }
@@ -180,12 +187,123 @@ func testApplyKeepSpend(t *testing.T, s Instance, _ Features) {
 	apply(t, s, set)
 	equal(t, "spend of new rows", spends(), []teams.Micros{0, 0, 0, 0})
 	for i, table := range []string{"organizations", "teams", "users", "virtual_keys"} {
-		execute(t, s.Raw, fmt.Sprintf("UPDATE %s SET spend_micros = %d", table, i+1))
+		s.execute(t, fmt.Sprintf("UPDATE %s SET spend_micros = %d", table, i+1))
 	}
 	set.Organizations[0].Alias, set.Teams[0].Alias, set.Users[0].Email, set.Keys[0].Alias = "x", "x", "x", "x"
 	apply(t, s, set)
 	equal(t, "kept spend", spends(), []teams.Micros{1, 2, 3, 4})
 	equal(t, "the changed alias", export(t, s).Keys[0].Alias, "x")
+}
+
+// changes are single changes to everything.
+func changes() map[string]func(*resource.Set) {
+	other, at := to(teams.Micros(42)), utc("2098-01-01T00:00:00Z")
+	one := func(change func(*resource.Key)) func(*resource.Set) {
+		return func(s *resource.Set) {
+			for i := range s.Keys {
+				if s.Keys[i].ID == id("one") {
+					change(&s.Keys[i])
+				}
+			}
+		}
+	}
+	return map[string]func(*resource.Set){
+		"organization alias":    func(s *resource.Set) { s.Organizations[0].Alias = "x" },
+		"organization blocked":  func(s *resource.Set) { s.Organizations[0].Blocked = false },
+		"organization maximum":  func(s *resource.Set) { s.Organizations[0].Budget.Max = other },
+		"organization spend":    func(s *resource.Set) { s.Organizations[0].Budget.Spend = 42 },
+		"organization window":   func(s *resource.Set) { s.Organizations[0].Budget.Window = window("2mo") },
+		"organization reset":    func(s *resource.Set) { s.Organizations[0].Budget.ResetAt = at },
+		"team alias":            func(s *resource.Set) { s.Teams[0].Alias = "x" },
+		"team organization":     func(s *resource.Set) { s.Teams[0].OrganizationID = "globex" },
+		"team models":           func(s *resource.Set) { s.Teams[0].Models = []string{"x"} },
+		"team routes":           func(s *resource.Set) { s.Teams[0].AllowedRoutes = nil },
+		"team blocked":          func(s *resource.Set) { s.Teams[0].Blocked = false },
+		"team maximum":          func(s *resource.Set) { s.Teams[0].Budget.Max = nil },
+		"team spend":            func(s *resource.Set) { s.Teams[0].Budget.Spend = 42 },
+		"team window":           func(s *resource.Set) { s.Teams[0].Budget.Window = window("1d") },
+		"team reset":            func(s *resource.Set) { s.Teams[0].Budget.ResetAt = at },
+		"team requests":         func(s *resource.Set) { s.Teams[0].Limits.RPM = to(int64(42)) },
+		"team tokens":           func(s *resource.Set) { s.Teams[0].Limits.TPM = nil },
+		"team members":          func(s *resource.Set) { s.Teams[0].Members = []teams.UserID{"alice"} },
+		"user email":            func(s *resource.Set) { s.Users[0].Email = "x" },
+		"user blocked":          func(s *resource.Set) { s.Users[0].Blocked = false },
+		"user maximum":          func(s *resource.Set) { s.Users[0].Budget.Max = other },
+		"user spend":            func(s *resource.Set) { s.Users[0].Budget.Spend = 42 },
+		"user window":           func(s *resource.Set) { s.Users[0].Budget.Window = window("1h") },
+		"user reset":            func(s *resource.Set) { s.Users[0].Budget.ResetAt = at },
+		"key alias":             one(func(k *resource.Key) { k.Alias = "x" }),
+		"key team":              one(func(k *resource.Key) { k.TeamID = "" }),
+		"key user":              one(func(k *resource.Key) { k.UserID = "x" }),
+		"key organization":      one(func(k *resource.Key) { k.OrganizationID = "globex" }),
+		"key models":            one(func(k *resource.Key) { k.Models = nil }),
+		"key routes":            one(func(k *resource.Key) { k.AllowedRoutes = []string{"/x"} }),
+		"key blocked":           one(func(k *resource.Key) { k.Blocked = false }),
+		"key expiry":            one(func(k *resource.Key) { k.ExpiresAt = time.Time{} }),
+		"key maximum":           one(func(k *resource.Key) { k.Budget.Max = other }),
+		"key spend":             one(func(k *resource.Key) { k.Budget.Spend = 42 }),
+		"key window":            one(func(k *resource.Key) { k.Budget.Window = window("1mo") }),
+		"key reset":             one(func(k *resource.Key) { k.Budget.ResetAt = at }),
+		"key requests":          one(func(k *resource.Key) { k.Limits.RPM = nil }),
+		"key tokens":            one(func(k *resource.Key) { k.Limits.TPM = to(int64(42)) }),
+		"key jwt_only":          one(func(k *resource.Key) { k.JWTOnly = false }),
+		"key idle timeout":      one(func(k *resource.Key) { k.IdleTimeout = time.Hour }),
+		"key idle end":          one(func(k *resource.Key) { k.IdleExpiresAt = at }),
+		"key sealed":            one(func(k *resource.Key) { k.Sealed = []byte("x") }),
+		"mapping key":           func(s *resource.Set) { s.Mappings[0].KeyID = id("two") },
+		"mapping active":        func(s *resource.Set) { s.Mappings[0].Active = false },
+		"mapping auto_register": func(s *resource.Set) { s.Mappings[0].AutoRegistered = true },
+	}
+}
+
+// testApplyEachChange changes one field at a time: a row that differs in nothing else must still be written.
+func testApplyEachChange(t *testing.T, s Instance, _ Features) {
+	for what, change := range changes() {
+		apply(t, s, everything())
+		want := everything()
+		change(want)
+		apply(t, s, want)
+		equal(t, what, export(t, s), want)
+	}
+}
+
+// testApplyKeeps applies a set that states nothing but who the rows are: what denies, who the members are and
+// the sealed text stay, and everything else becomes the default.
+func testApplyKeeps(t *testing.T, s Instance, _ Features) {
+	silent := func(suffix string) *resource.Set {
+		return &resource.Set{
+			Organizations: []resource.Organization{{Organization: teams.Organization{ID: teams.OrganizationID("acme" + suffix)}, KeepBlocked: true}},
+			Teams:         []resource.Team{{Team: teams.Team{ID: teams.TeamID("team-a" + suffix)}, KeepBlocked: true}},
+			Users:         []resource.User{{User: teams.User{ID: teams.UserID("alice" + suffix)}, KeepBlocked: true}},
+			Keys:          []resource.Key{{Key: keys.Key{ID: id("one" + suffix)}, KeepBlocked: true, KeepJWTOnly: true}},
+			Mappings: []resource.Mapping{{
+				Mapping: mapping.Mapping{Issuer: issuer, Claim: claim, Value: "alice" + suffix, KeyID: id("one" + suffix)}, KeepActive: true,
+			}},
+		}
+	}
+	apply(t, s, everything())
+	apply(t, s, silent(""))
+	want := everything()
+	want.Organizations[0].Organization = teams.Organization{ID: "acme", Blocked: true}
+	want.Teams[0].Team = teams.Team{ID: "team-a", Blocked: true}
+	want.Users[0].User = teams.User{ID: "alice", Blocked: true}
+	for i := range want.Keys {
+		if want.Keys[i].ID == id("one") {
+			want.Keys[i].Key = keys.Key{ID: id("one"), Blocked: true, JWTOnly: true, AutoRegistered: true, Sealed: want.Keys[i].Sealed}
+		}
+	}
+	want.Mappings[1].KeyID = id("one") // and not active
+	equal(t, "rows that are there", export(t, s), want)
+
+	apply(t, s, silent("2"))
+	all := export(t, s)
+	equal(t, "new rows", []bool{all.Organizations[1].Blocked, all.Teams[1].Blocked, all.Users[1].Blocked}, []bool{false, false, false})
+	key, err := s.Key(t.Context(), id("one2"))
+	wantError(t, "Key", err, nil)
+	equal(t, "a new key", key, &keys.Key{ID: id("one2")})
+	m, err := s.Mapping(t.Context(), subject("alice2"))
+	wantError(t, "Mapping", err, nil)
+	equal(t, "a new mapping is active", m.Active, true)
 }
 
 func testApplyAliases(t *testing.T, s Instance, _ Features) {

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -37,33 +36,59 @@ func registered(name string, team teams.TeamID) *keys.Key {
 	return &keys.Key{ID: id(name), Alias: name, TeamID: team, UserID: teams.UserID(name), AutoRegistered: true}
 }
 
+// window parses a budget window.
+func window(text string) teams.Window {
+	w, err := teams.ParseWindow(text)
+	if err != nil {
+		panic(err)
+	}
+	return w
+}
+
+// utc parses a time of the tables in this package.
+func utc(text string) time.Time {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		panic(err)
+	}
+	return at.UTC()
+}
+
 // everything is a set that uses every field.
 func everything() *resource.Set {
 	return &resource.Set{
 		Organizations: []resource.Organization{
-			{Organization: teams.Organization{ID: "acme", Alias: "Acme", Blocked: true, Budget: teams.Budget{Max: to(teams.Micros(1e15)), Spend: 7}}},
+			{Organization: teams.Organization{ID: "acme", Alias: "Acme", Blocked: true, Budget: teams.Budget{
+				Max: to(teams.Micros(1e15)), Spend: 7, Window: window("1mo"), ResetAt: utc("2099-01-01T00:00:00Z"),
+			}}},
 			{Organization: teams.Organization{ID: "globex"}},
 		},
 		Teams: []resource.Team{
 			{Team: teams.Team{
 				ID: "team-a", Alias: "A", OrganizationID: "acme", Models: []string{"gpt-4o*", `a"b\c`, "<&>\u2028"},
 				AllowedRoutes: []string{"openai_routes", "GET /v1/*"}, Blocked: true,
-				Budget: teams.Budget{Max: to(teams.Micros(0)), Spend: 9223372036854775807},
+				Budget: teams.Budget{
+					Max: to(teams.Micros(0)), Spend: 9223372036854775807, Window: window("1000w"), ResetAt: utc("2099-01-01T00:00:00.000001Z"),
+				},
 				Limits: teams.Limits{RPM: to(int64(60)), TPM: to(int64(0))},
-			}},
-			{Team: teams.Team{ID: "team-b", Alias: "A"}},
+			}, Members: []teams.UserID{"alice", "nobody"}},
+			{Team: teams.Team{ID: "team-b", Alias: "A"}, Members: []teams.UserID{}},
 		},
 		Users: []resource.User{
-			{User: teams.User{ID: "alice", Email: "alice@corp.example.com", Blocked: true, Budget: teams.Budget{Max: to(teams.Micros(1)), Spend: 2}}},
+			{User: teams.User{ID: "alice", Email: "alice@corp.example.com", Blocked: true, Budget: teams.Budget{
+				Max: to(teams.Micros(1)), Spend: 2, Window: window("15m"), ResetAt: utc("2099-01-01T00:15:00Z"),
+			}}},
 			{User: teams.User{ID: "bob"}},
 		},
 		Keys: sortedKeys(
 			resource.Key{Key: keys.Key{
 				ID: id("one"), Alias: "one", TeamID: "team-a", UserID: "nobody", OrganizationID: "acme",
-				Models: []string{"m"}, AllowedRoutes: []string{"/r"}, Blocked: true, AutoRegistered: true,
-				ExpiresAt: time.Date(2027, 1, 2, 3, 4, 5, 678901000, time.UTC),
-				Budget:    teams.Budget{Max: to(teams.Micros(5)), Spend: 6},
-				Limits:    teams.Limits{RPM: to(int64(0)), TPM: to(int64(100000))},
+				Models: []string{"m"}, AllowedRoutes: []string{"/r"}, Blocked: true, AutoRegistered: true, JWTOnly: true,
+				ExpiresAt:   utc("2027-01-02T03:04:05.678901Z"),
+				IdleTimeout: 36*time.Hour + time.Microsecond, IdleExpiresAt: utc("2026-01-02T03:04:05.678901Z"),
+				Sealed: []byte("sealed \x00\xff"),
+				Budget: teams.Budget{Max: to(teams.Micros(5)), Spend: 6, Window: window("30s"), ResetAt: utc("2099-01-01T00:00:30Z")},
+				Limits: teams.Limits{RPM: to(int64(0)), TPM: to(int64(100000))},
 			}},
 			resource.Key{Key: keys.Key{ID: id("two")}},
 		),
@@ -136,12 +161,20 @@ func wantError(t *testing.T, what string, err, want error) {
 	}
 }
 
-func execute(t *testing.T, db *sql.DB, statements ...string) {
+// execute runs an operator's SQL. A cache is told, since it cannot know.
+func (s Instance) execute(t *testing.T, statements ...string) {
 	t.Helper()
 	for _, statement := range statements {
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		if _, err := s.Raw.ExecContext(t.Context(), statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
+	}
+	s.forget()
+}
+
+func (s Instance) forget() {
+	if s.Forget != nil {
+		s.Forget()
 	}
 }
 
@@ -197,11 +230,17 @@ func tally(t *testing.T, outcomes []outcome, want error) (succeeded, refused int
 // calls are all methods of a store, by name.
 func calls(s store.Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Mapping":      func(ctx context.Context) error { _, err := s.Mapping(ctx, subject("x")); return err },
-		"Key":          func(ctx context.Context) error { _, err := s.Key(ctx, id("x")); return err },
-		"Team":         func(ctx context.Context) error { _, err := s.Team(ctx, "x"); return err },
-		"Organization": func(ctx context.Context) error { _, err := s.Organization(ctx, "x"); return err },
-		"User":         func(ctx context.Context) error { _, err := s.User(ctx, "x"); return err },
+		"Mapping":             func(ctx context.Context) error { _, err := s.Mapping(ctx, subject("x")); return err },
+		"Key":                 func(ctx context.Context) error { _, err := s.Key(ctx, id("x")); return err },
+		"Team":                func(ctx context.Context) error { _, err := s.Team(ctx, "x"); return err },
+		"Organization":        func(ctx context.Context) error { _, err := s.Organization(ctx, "x"); return err },
+		"User":                func(ctx context.Context) error { _, err := s.User(ctx, "x"); return err },
+		"TeamByAlias":         func(ctx context.Context) error { _, err := s.TeamByAlias(ctx, "x"); return err },
+		"OrganizationByAlias": func(ctx context.Context) error { _, err := s.OrganizationByAlias(ctx, "x"); return err },
+		"Member":              func(ctx context.Context) error { _, err := s.Member(ctx, "x", "x"); return err },
+		"Touch":               func(ctx context.Context) error { return s.Touch(ctx, id("x"), time.Unix(1, 0)) },
+		"ResetBudgets":        func(ctx context.Context) error { _, err := s.ResetBudgets(ctx, time.Now()); return err },
+		"RegisterTeam":        func(ctx context.Context) error { _, err := s.RegisterTeam(ctx, &teams.Team{ID: "x"}, 1); return err },
 		"Register": func(ctx context.Context) error {
 			_, err := s.Register(ctx, subject("x"), registered("x", ""), 1)
 			return err

@@ -44,7 +44,7 @@ func testRebindRefused(t *testing.T, s Instance, features Features) {
 	for _, name := range []string{"inactive", "blocked", "expired", "other"} {
 		register(t, s, subject(name), registered(name, "team-a"))
 	}
-	execute(t, s.Raw,
+	s.execute(t,
 		fmt.Sprintf("UPDATE jwt_key_mappings SET active = %s WHERE value = 'inactive'", features.falsehood()),
 		fmt.Sprintf("UPDATE virtual_keys SET blocked = %s WHERE id = '%s'", features.truth(), id("blocked")),
 		fmt.Sprintf("UPDATE virtual_keys SET expires_at = %s WHERE id = '%s'", features.epoch(), id("expired")))
@@ -108,7 +108,7 @@ func rebindTogether(t *testing.T, s Instance, round string) {
 func testRebindSuppressed(t *testing.T, s Instance, features Features) {
 	seed(t, s)
 	register(t, s, subject("alice"), registered("old", "team-a"))
-	execute(t, s.Raw, features.Suppress("virtual_keys")...)
+	s.execute(t, features.Suppress("virtual_keys")...)
 	_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered("new", "team-b"), 0)
 	wantError(t, "a suppressed key", err, mapping.ErrConflict)
 	key, err := s.Key(t.Context(), id("old"))

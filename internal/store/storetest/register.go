@@ -67,14 +67,14 @@ func registerTogether(t *testing.T, s Instance, key func(i int) *keys.Key) {
 
 func testRegisterSuppressed(t *testing.T, s Instance, features Features) {
 	seed(t, s)
-	execute(t, s.Raw, features.Suppress("jwt_key_mappings")...)
+	s.execute(t, features.Suppress("jwt_key_mappings")...)
 	for _, bound := range []int{0, 10} {
 		m, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), bound)
 		wantError(t, "a suppressed mapping", err, mapping.ErrConflict)
 		equal(t, "mapping", m, (*mapping.Mapping)(nil))
 	}
 	sizes(t, s, 0, 0)
-	execute(t, s.Raw, features.Suppress("virtual_keys")...)
+	s.execute(t, features.Suppress("virtual_keys")...)
 	_, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), 0)
 	wantError(t, "a suppressed key", err, mapping.ErrConflict)
 	sizes(t, s, 0, 0)
@@ -113,7 +113,7 @@ func testLimited(t *testing.T, s Instance, features Features) {
 		wantError(t, "third", bounded(name(3), team, 2), mapping.ErrLimited)
 		wantError(t, "one that exists", bounded(name(1), team, 2), nil)
 		wantError(t, "without a bound", bounded(name(4), team, 0), nil)
-		execute(t, s.Raw, fmt.Sprintf("UPDATE virtual_keys SET blocked = %s WHERE id IN ('%s', '%s')", features.truth(), id(name(1)), id(name(2))))
+		s.execute(t, fmt.Sprintf("UPDATE virtual_keys SET blocked = %s WHERE id IN ('%s', '%s')", features.truth(), id(name(1)), id(name(2))))
 		wantError(t, "blocked keys do not count", bounded(name(3), team, 2), nil)
 	}
 	operators := resource.Key{Key: keys.Key{ID: id("operator's"), TeamID: "team-b"}}

@@ -166,5 +166,5 @@ func testMappedKeyStays(t *testing.T, s Instance, _ Features) {
 		}
 	}
 	equal(t, "the store afterwards", export(t, s), everything())
-	execute(t, s.Raw, "DELETE FROM users", "DELETE FROM jwt_key_mappings", "DELETE FROM virtual_keys", "DELETE FROM teams", "DELETE FROM organizations")
+	s.execute(t, "DELETE FROM users", "DELETE FROM jwt_key_mappings", "DELETE FROM virtual_keys", "DELETE FROM teams", "DELETE FROM organizations")
 }

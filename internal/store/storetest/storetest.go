@@ -16,6 +16,8 @@ type Instance struct {
 	store.Store
 	// Raw reaches the same database past the store, as an operator's SQL does, with foreign keys on.
 	Raw *sql.DB
+	// Forget empties the caches in front of the store; nil if there are none.
+	Forget func()
 }
 
 // Features are the ways in which stores may differ.
@@ -32,6 +34,8 @@ type Features struct {
 	// ConcurrentWriters says that a registration without a bound does not wait for another
 	// transaction that writes.
 	ConcurrentWriters bool
+	// Cached says that what was read before is answered from memory, even to a caller whose context has ended.
+	Cached bool
 }
 
 // Run runs the suite. open returns a new instance for each test and closes it after the test.
@@ -64,11 +68,32 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"RebindRefused", testRebindRefused},
 		{"RebindRace", testRebindRace},
 		{"RebindSuppressed", testRebindSuppressed},
+		{"RebindIdle", testRebindIdle},
+		{"Templates", testTemplates},
+		{"RegisterTeam", testRegisterTeam},
+		{"RegisterTeamTaken", testRegisterTeamTaken},
+		{"RegisterTeamAlias", testRegisterTeamAlias},
+		{"RegisterTeamInvalid", testRegisterTeamInvalid},
+		{"RegisterTeamLimited", testRegisterTeamLimited},
+		{"RegisterTeamOnce", testRegisterTeamOnce},
+		{"RegisterTeamSuppressed", testRegisterTeamSuppressed},
+		{"Touch", testTouch},
+		{"TouchTogether", testTouchTogether},
+		{"Members", testMembers},
+		{"Aliases", testAliases},
+		{"Sealed", testSealed},
+		{"SealedForOneRow", testSealedForOneRow},
+		{"BudgetReset", testBudgetReset},
+		{"BudgetResetOnce", testBudgetResetOnce},
+		{"WindowConstraints", testWindowConstraints},
 		{"ApplyErrors", testApplyErrors},
 		{"ApplyAtomic", testApplyAtomic},
 		{"ApplyIdempotent", testApplyIdempotent},
 		{"ApplyUpdates", testApplyUpdates},
+		{"ApplyEachChange", testApplyEachChange},
 		{"ApplyKeepSpend", testApplyKeepSpend},
+		{"ApplyKeeps", testApplyKeeps},
+		{"ApplyWindows", testApplyWindows},
 		{"ApplyAliases", testApplyAliases},
 		{"ApplyAutoRegistered", testApplyAutoRegistered},
 		{"ApplyConcurrently", testApplyConcurrently},

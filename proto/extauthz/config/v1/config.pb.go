@@ -1499,7 +1499,10 @@ type TeamPolicy struct {
 	// Conditions that see the team, on every request that has passed the others. On a direct virtual key, `claims` is empty.
 	Rules []*Rule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
 	// Teams for a service without a store (`store.url: none`). With a store, teams are resources.
-	Static        []*StaticTeam `protobuf:"bytes,6,rep,name=static,proto3" json:"static,omitempty"`
+	Static []*StaticTeam `protobuf:"bytes,6,rep,name=static,proto3" json:"static,omitempty"`
+	// Makes the team that a token names as the caller's own (`claims.team_id`) where no row has it. Unset means that such
+	// a caller is denied (`team_unknown`). Not without a store, and not together with `require_member`.
+	AutoRegister  *TeamAutoRegister `protobuf:"bytes,7,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1576,6 +1579,181 @@ func (x *TeamPolicy) GetStatic() []*StaticTeam {
 	return nil
 }
 
+func (x *TeamPolicy) GetAutoRegister() *TeamAutoRegister {
+	if x != nil {
+		return x.AutoRegister
+	}
+	return nil
+}
+
+// TeamAutoRegister lets verified tokens make teams. A team is made once the policy has permitted the request with it. Only
+// its id comes from the token. A team of a list (`claims.team_ids`), one that only the selector header names and one whose
+// name is another team's alias are never made.
+type TeamAutoRegister struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What a new team may do. An empty template restricts nothing.
+	Template *TeamTemplate `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	// How many teams the store may have, those of the operator included, for another one to be made. Unset means
+	// 1000, 0 means no bound.
+	MaxTeams *uint32 `protobuf:"varint,2,opt,name=max_teams,json=maxTeams,proto3,oneof" json:"max_teams,omitempty"`
+	// How many teams are made in a minute, for each issuer on each replica. Unset means 60, 0 means no bound.
+	MaxPerMinute  *uint32 `protobuf:"varint,3,opt,name=max_per_minute,json=maxPerMinute,proto3,oneof" json:"max_per_minute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamAutoRegister) Reset() {
+	*x = TeamAutoRegister{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamAutoRegister) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamAutoRegister) ProtoMessage() {}
+
+func (x *TeamAutoRegister) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamAutoRegister.ProtoReflect.Descriptor instead.
+func (*TeamAutoRegister) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TeamAutoRegister) GetTemplate() *TeamTemplate {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *TeamAutoRegister) GetMaxTeams() uint32 {
+	if x != nil && x.MaxTeams != nil {
+		return *x.MaxTeams
+	}
+	return 0
+}
+
+func (x *TeamAutoRegister) GetMaxPerMinute() uint32 {
+	if x != nil && x.MaxPerMinute != nil {
+		return *x.MaxPerMinute
+	}
+	return 0
+}
+
+// TeamTemplate is what a team made from a token starts with.
+type TeamTemplate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The organization the team belongs to, which must exist. Unset means none.
+	OrganizationId *string `protobuf:"bytes,1,opt,name=organization_id,json=organizationId,proto3,oneof" json:"organization_id,omitempty"`
+	// The models; `*` stands for any characters. Empty restricts nothing.
+	Models []string `protobuf:"bytes,2,rep,name=models,proto3" json:"models,omitempty"`
+	// The routes. Empty restricts nothing.
+	AllowedRoutes []string `protobuf:"bytes,3,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	// The most that may be spent. Unset means no limit; 0 permits nothing.
+	MaxBudget *string `protobuf:"bytes,4,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
+	// How often the team's spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in
+	// UTC (1mo: on the first). Unset means never.
+	BudgetWindow *string `protobuf:"bytes,5,opt,name=budget_window,json=budgetWindow,proto3,oneof" json:"budget_window,omitempty"`
+	// Requests per minute. Unset means no limit; 0 is a limit of zero.
+	RpmLimit *int64 `protobuf:"varint,6,opt,name=rpm_limit,json=rpmLimit,proto3,oneof" json:"rpm_limit,omitempty"`
+	// Tokens per minute. Unset means no limit; 0 is a limit of zero.
+	TpmLimit      *int64 `protobuf:"varint,7,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamTemplate) Reset() {
+	*x = TeamTemplate{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamTemplate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamTemplate) ProtoMessage() {}
+
+func (x *TeamTemplate) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamTemplate.ProtoReflect.Descriptor instead.
+func (*TeamTemplate) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TeamTemplate) GetOrganizationId() string {
+	if x != nil && x.OrganizationId != nil {
+		return *x.OrganizationId
+	}
+	return ""
+}
+
+func (x *TeamTemplate) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+func (x *TeamTemplate) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *TeamTemplate) GetMaxBudget() string {
+	if x != nil && x.MaxBudget != nil {
+		return *x.MaxBudget
+	}
+	return ""
+}
+
+func (x *TeamTemplate) GetBudgetWindow() string {
+	if x != nil && x.BudgetWindow != nil {
+		return *x.BudgetWindow
+	}
+	return ""
+}
+
+func (x *TeamTemplate) GetRpmLimit() int64 {
+	if x != nil && x.RpmLimit != nil {
+		return *x.RpmLimit
+	}
+	return 0
+}
+
+func (x *TeamTemplate) GetTpmLimit() int64 {
+	if x != nil && x.TpmLimit != nil {
+		return *x.TpmLimit
+	}
+	return 0
+}
+
 // StaticTeam is a team that the configuration declares.
 type StaticTeam struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1601,7 +1779,7 @@ type StaticTeam struct {
 
 func (x *StaticTeam) Reset() {
 	*x = StaticTeam{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1791,7 @@ func (x *StaticTeam) String() string {
 func (*StaticTeam) ProtoMessage() {}
 
 func (x *StaticTeam) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1804,7 @@ func (x *StaticTeam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticTeam.ProtoReflect.Descriptor instead.
 func (*StaticTeam) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StaticTeam) GetId() string {
@@ -1698,7 +1876,7 @@ type RouteGroup struct {
 
 func (x *RouteGroup) Reset() {
 	*x = RouteGroup{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1888,7 @@ func (x *RouteGroup) String() string {
 func (*RouteGroup) ProtoMessage() {}
 
 func (x *RouteGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1901,7 @@ func (x *RouteGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGroup.ProtoReflect.Descriptor instead.
 func (*RouteGroup) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RouteGroup) GetName() string {
@@ -1763,7 +1941,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1953,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1966,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Mapping) GetClaim() string {
@@ -1851,7 +2029,7 @@ type AutoRegister struct {
 
 func (x *AutoRegister) Reset() {
 	*x = AutoRegister{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2041,7 @@ func (x *AutoRegister) String() string {
 func (*AutoRegister) ProtoMessage() {}
 
 func (x *AutoRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2054,7 @@ func (x *AutoRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoRegister.ProtoReflect.Descriptor instead.
 func (*AutoRegister) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AutoRegister) GetMaxKeysPerTeam() uint32 {
@@ -1922,7 +2100,7 @@ type ScopedTemplate struct {
 
 func (x *ScopedTemplate) Reset() {
 	*x = ScopedTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2112,7 @@ func (x *ScopedTemplate) String() string {
 func (*ScopedTemplate) ProtoMessage() {}
 
 func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2125,7 @@ func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopedTemplate.ProtoReflect.Descriptor instead.
 func (*ScopedTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ScopedTemplate) GetIssuer() string {
@@ -1997,7 +2175,7 @@ type KeyTemplate struct {
 
 func (x *KeyTemplate) Reset() {
 	*x = KeyTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2187,7 @@ func (x *KeyTemplate) String() string {
 func (*KeyTemplate) ProtoMessage() {}
 
 func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2200,7 @@ func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTemplate.ProtoReflect.Descriptor instead.
 func (*KeyTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *KeyTemplate) GetModels() []string {
@@ -2095,7 +2273,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2285,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2298,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Credentials) GetHeaders() []string {
@@ -2163,7 +2341,7 @@ type IdentityHeaders struct {
 
 func (x *IdentityHeaders) Reset() {
 	*x = IdentityHeaders{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2353,7 @@ func (x *IdentityHeaders) String() string {
 func (*IdentityHeaders) ProtoMessage() {}
 
 func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2366,7 @@ func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeaders.ProtoReflect.Descriptor instead.
 func (*IdentityHeaders) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *IdentityHeaders) GetKeyId() string {
@@ -2260,7 +2438,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2450,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2463,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Log) GetLevel() string {
@@ -2548,7 +2726,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x05route\x12F[METHOD ]/path with {name} and a last /*, or the name of a route group\x1a\n" +
 	"this != ''R\x06routes\x12&\n" +
 	"\x06models\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x18\x01\"\x04r\x02\x10\x01R\x06modelsB\b\n" +
-	"\x06_scope\"\xe7\x03\n" +
+	"\x06_scope\"\xb2\x04\n" +
 	"\n" +
 	"TeamPolicy\x12+\n" +
 	"\x0fdefault_team_id\x18\x01 \x01(\tH\x00R\rdefaultTeamId\x88\x01\x01\x12\xaf\x01\n" +
@@ -2557,11 +2735,40 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\bby_alias\x18\x03 \x01(\bH\x02R\abyAlias\x88\x01\x01\x12*\n" +
 	"\x0erequire_member\x18\x04 \x01(\bH\x03R\rrequireMember\x88\x01\x01\x12.\n" +
 	"\x05rules\x18\x05 \x03(\v2\x18.extauthz.config.v1.RuleR\x05rules\x126\n" +
-	"\x06static\x18\x06 \x03(\v2\x1e.extauthz.config.v1.StaticTeamR\x06staticB\x12\n" +
+	"\x06static\x18\x06 \x03(\v2\x1e.extauthz.config.v1.StaticTeamR\x06static\x12I\n" +
+	"\rauto_register\x18\a \x01(\v2$.extauthz.config.v1.TeamAutoRegisterR\fautoRegisterB\x12\n" +
 	"\x10_default_team_idB\x12\n" +
 	"\x10_selector_headerB\v\n" +
 	"\t_by_aliasB\x11\n" +
-	"\x0f_require_member\"\xf2\x03\n" +
+	"\x0f_require_member\"\xc6\x01\n" +
+	"\x10TeamAutoRegister\x12D\n" +
+	"\btemplate\x18\x01 \x01(\v2 .extauthz.config.v1.TeamTemplateB\x06\xbaH\x03\xc8\x01\x01R\btemplate\x12 \n" +
+	"\tmax_teams\x18\x02 \x01(\rH\x00R\bmaxTeams\x88\x01\x01\x12)\n" +
+	"\x0emax_per_minute\x18\x03 \x01(\rH\x01R\fmaxPerMinute\x88\x01\x01B\f\n" +
+	"\n" +
+	"_max_teamsB\x11\n" +
+	"\x0f_max_per_minute\"\x82\x06\n" +
+	"\fTeamTemplate\x128\n" +
+	"\x0forganization_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\bH\x00R\x0eorganizationId\x88\x01\x01\x12)\n" +
+	"\x06models\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\ar\x05\x10\x01(\x80\bR\x06models\x12\x8f\x01\n" +
+	"\x0eallowed_routes\x18\x03 \x03(\tBh\xbaHe\x92\x01b\x18\x01\"^\xba\x01[\n" +
+	"\x05route\x12F[METHOD ]/path with {name} and a last /*, or the name of a route group\x1a\n" +
+	"this != ''R\rallowedRoutes\x12\xaa\x01\n" +
+	"\n" +
+	"max_budget\x18\x04 \x01(\tB\x85\x01\xbaH\x81\x01\xba\x01~\n" +
+	"\x06amount\x12=a decimal number from 0 to 9000000000 with at most 6 decimals\x1a5this.matches('^(0|[1-9][0-9]{0,9})(\\\\.[0-9]{1,6})?$')H\x01R\tmaxBudget\x88\x01\x01\x12\xa6\x01\n" +
+	"\rbudget_window\x18\x05 \x01(\tB|\xbaHy\xba\x01v\n" +
+	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a/this.matches('^[1-9][0-9]{0,3}(s|m|h|d|w|mo)$')H\x02R\fbudgetWindow\x88\x01\x01\x12)\n" +
+	"\trpm_limit\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x03R\brpmLimit\x88\x01\x01\x12)\n" +
+	"\ttpm_limit\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x04R\btpmLimit\x88\x01\x01B\x12\n" +
+	"\x10_organization_idB\r\n" +
+	"\v_max_budgetB\x10\n" +
+	"\x0e_budget_windowB\f\n" +
+	"\n" +
+	"_rpm_limitB\f\n" +
+	"\n" +
+	"_tpm_limit\"\xf2\x03\n" +
 	"\n" +
 	"StaticTeam\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
@@ -2702,7 +2909,7 @@ func file_extauthz_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_extauthz_config_v1_config_proto_rawDescData
 }
 
-var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: extauthz.config.v1.Config
 	(*Profile)(nil),             // 1: extauthz.config.v1.Profile
@@ -2722,16 +2929,18 @@ var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*RoleRule)(nil),            // 15: extauthz.config.v1.RoleRule
 	(*ScopeRule)(nil),           // 16: extauthz.config.v1.ScopeRule
 	(*TeamPolicy)(nil),          // 17: extauthz.config.v1.TeamPolicy
-	(*StaticTeam)(nil),          // 18: extauthz.config.v1.StaticTeam
-	(*RouteGroup)(nil),          // 19: extauthz.config.v1.RouteGroup
-	(*Mapping)(nil),             // 20: extauthz.config.v1.Mapping
-	(*AutoRegister)(nil),        // 21: extauthz.config.v1.AutoRegister
-	(*ScopedTemplate)(nil),      // 22: extauthz.config.v1.ScopedTemplate
-	(*KeyTemplate)(nil),         // 23: extauthz.config.v1.KeyTemplate
-	(*Credentials)(nil),         // 24: extauthz.config.v1.Credentials
-	(*IdentityHeaders)(nil),     // 25: extauthz.config.v1.IdentityHeaders
-	(*Log)(nil),                 // 26: extauthz.config.v1.Log
-	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
+	(*TeamAutoRegister)(nil),    // 18: extauthz.config.v1.TeamAutoRegister
+	(*TeamTemplate)(nil),        // 19: extauthz.config.v1.TeamTemplate
+	(*StaticTeam)(nil),          // 20: extauthz.config.v1.StaticTeam
+	(*RouteGroup)(nil),          // 21: extauthz.config.v1.RouteGroup
+	(*Mapping)(nil),             // 22: extauthz.config.v1.Mapping
+	(*AutoRegister)(nil),        // 23: extauthz.config.v1.AutoRegister
+	(*ScopedTemplate)(nil),      // 24: extauthz.config.v1.ScopedTemplate
+	(*KeyTemplate)(nil),         // 25: extauthz.config.v1.KeyTemplate
+	(*Credentials)(nil),         // 26: extauthz.config.v1.Credentials
+	(*IdentityHeaders)(nil),     // 27: extauthz.config.v1.IdentityHeaders
+	(*Log)(nil),                 // 28: extauthz.config.v1.Log
+	(*durationpb.Duration)(nil), // 29: google.protobuf.Duration
 }
 var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	5,  // 0: extauthz.config.v1.Config.server:type_name -> extauthz.config.v1.Server
@@ -2740,25 +2949,25 @@ var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	8,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
 	9,  // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
 	13, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
-	20, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
-	24, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
-	25, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
-	26, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
+	22, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
+	26, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
+	27, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
+	28, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
 	1,  // 10: extauthz.config.v1.Config.profiles:type_name -> extauthz.config.v1.Profile
 	3,  // 11: extauthz.config.v1.Config.sealing:type_name -> extauthz.config.v1.Sealing
 	4,  // 12: extauthz.config.v1.Config.key_header:type_name -> extauthz.config.v1.KeyHeader
 	13, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
 	2,  // 14: extauthz.config.v1.Profile.mapping:type_name -> extauthz.config.v1.ProfileMapping
-	27, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
-	27, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
-	27, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
-	27, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
-	27, // 19: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
-	27, // 20: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	27, // 21: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	27, // 22: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
-	27, // 23: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
-	27, // 24: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
+	29, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
+	29, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
+	29, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
+	29, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
+	29, // 19: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
+	29, // 20: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	29, // 21: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	29, // 22: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
+	29, // 23: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
+	29, // 24: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
 	11, // 25: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
 	12, // 26: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
 	10, // 27: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
@@ -2766,23 +2975,25 @@ var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	15, // 29: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
 	16, // 30: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
 	17, // 31: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
-	19, // 32: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
+	21, // 32: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
 	10, // 33: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
 	10, // 34: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
-	18, // 35: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
-	27, // 36: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
-	27, // 37: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
-	21, // 38: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	23, // 39: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	22, // 40: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
-	23, // 41: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
-	27, // 42: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	27, // 43: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	20, // 35: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
+	18, // 36: extauthz.config.v1.TeamPolicy.auto_register:type_name -> extauthz.config.v1.TeamAutoRegister
+	19, // 37: extauthz.config.v1.TeamAutoRegister.template:type_name -> extauthz.config.v1.TeamTemplate
+	29, // 38: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
+	29, // 39: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
+	23, // 40: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
+	25, // 41: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	24, // 42: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
+	25, // 43: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
+	29, // 44: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	29, // 45: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
@@ -2816,13 +3027,15 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[27].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_extauthz_config_v1_config_proto_rawDesc), len(file_extauthz_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

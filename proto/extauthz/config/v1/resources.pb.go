@@ -27,7 +27,11 @@ const (
 )
 
 // ResourceFile declares rows of the store. Applying it creates or updates the rows that it names and leaves all others
-// alone; it is applied whole or not at all.
+// alone; it is applied whole or not at all. A row becomes what the file says, and a field that is left out takes its
+// default: a team without `models`, for example, may use all of them. Three kinds of field are left as they are where the file
+// does not state them: the switches that deny (`blocked`, `jwt_only`, `active`), so that no file undoes by its silence
+// what somebody has switched off; the `members` of a team; and what the service keeps itself (`spend`,
+// `budget_reset_at`, `idle_expires_at`, `sealed`). `extauthz export` states all of them.
 type ResourceFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Organizations. No two may have the same `id`.
@@ -116,7 +120,7 @@ type OrganizationResource struct {
 	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// A name for people.
 	Alias *string `protobuf:"bytes,2,opt,name=alias,proto3,oneof" json:"alias,omitempty"`
-	// Whether everybody in the organization is denied.
+	// Whether everybody in the organization is denied. Unset leaves the row's switch as it is; a new row is not blocked.
 	Blocked *bool `protobuf:"varint,3,opt,name=blocked,proto3,oneof" json:"blocked,omitempty"`
 	// The most that may be spent. Unset means no limit; 0 permits nothing.
 	MaxBudget *string `protobuf:"bytes,4,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
@@ -224,7 +228,7 @@ type TeamResource struct {
 	Models []string `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
 	// The routes that the team may use: patterns or names of route groups. Empty restricts nothing.
 	AllowedRoutes []string `protobuf:"bytes,5,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
-	// Whether everybody in the team is denied.
+	// Whether everybody in the team is denied. Unset leaves the row's switch as it is; a new row is not blocked.
 	Blocked *bool `protobuf:"varint,6,opt,name=blocked,proto3,oneof" json:"blocked,omitempty"`
 	// The most that may be spent. Unset means no limit; 0 permits nothing.
 	MaxBudget *string `protobuf:"bytes,7,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
@@ -240,11 +244,9 @@ type TeamResource struct {
 	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
 	// the end of the current one.
 	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
-	// The users whom the team lists, where the policy asks for that. Unset or empty means none, unless
-	// `keep_members` is set.
-	Members []string `protobuf:"bytes,22,rep,name=members,proto3" json:"members,omitempty"`
-	// Whether the row's members are left as they are.
-	KeepMembers   *bool `protobuf:"varint,23,opt,name=keep_members,json=keepMembers,proto3,oneof" json:"keep_members,omitempty"`
+	// The users whom the team lists, where the policy asks for that. Unset leaves the row's members as they are; an empty
+	// list means none.
+	Members       []string `protobuf:"bytes,22,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,13 +372,6 @@ func (x *TeamResource) GetMembers() []string {
 	return nil
 }
 
-func (x *TeamResource) GetKeepMembers() bool {
-	if x != nil && x.KeepMembers != nil {
-		return *x.KeepMembers
-	}
-	return false
-}
-
 // UserResource declares a user.
 type UserResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -384,7 +379,7 @@ type UserResource struct {
 	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The user's email address.
 	Email *string `protobuf:"bytes,2,opt,name=email,proto3,oneof" json:"email,omitempty"`
-	// Whether the user is denied.
+	// Whether the user is denied. Unset leaves the row's switch as it is; a new row is not blocked.
 	Blocked *bool `protobuf:"varint,3,opt,name=blocked,proto3,oneof" json:"blocked,omitempty"`
 	// The most that may be spent. Unset means no limit; 0 permits nothing.
 	MaxBudget *string `protobuf:"bytes,4,opt,name=max_budget,json=maxBudget,proto3,oneof" json:"max_budget,omitempty"`
@@ -498,7 +493,7 @@ type KeyResource struct {
 	Models []string `protobuf:"bytes,7,rep,name=models,proto3" json:"models,omitempty"`
 	// The routes that the key may be used for: patterns or names of route groups. Empty restricts nothing.
 	AllowedRoutes []string `protobuf:"bytes,8,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
-	// Whether the key is denied.
+	// Whether the key is denied. Unset leaves the row's switch as it is; a new row is not blocked.
 	Blocked *bool `protobuf:"varint,9,opt,name=blocked,proto3,oneof" json:"blocked,omitempty"`
 	// When the key stops working, as an RFC 3339 time to the microsecond. Unset means never.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_at,json=expiresAt,proto3,oneof" json:"expires_at,omitempty"`
@@ -510,7 +505,8 @@ type KeyResource struct {
 	RpmLimit *int64 `protobuf:"varint,13,opt,name=rpm_limit,json=rpmLimit,proto3,oneof" json:"rpm_limit,omitempty"`
 	// Tokens per minute. Unset means no limit; 0 is a limit of zero.
 	TpmLimit *int64 `protobuf:"varint,14,opt,name=tpm_limit,json=tpmLimit,proto3,oneof" json:"tpm_limit,omitempty"`
-	// Whether the no-match policy created the key. Only such keys are replaced when their user changes teams.
+	// Whether the no-match policy created the key. Only such keys are replaced when their user changes teams. It is for a new
+	// row: what made a row that is there cannot be changed.
 	AutoRegistered *bool `protobuf:"varint,15,opt,name=auto_registered,json=autoRegistered,proto3,oneof" json:"auto_registered,omitempty"`
 	// How often the spend starts again at zero: a number and s, m, h, d, w or mo, by the clock and calendar in UTC
 	// (1d: at midnight, 1w: on Monday, 1mo: on the first). Unset means never.
@@ -518,14 +514,16 @@ type KeyResource struct {
 	// When the spend next starts again at zero. Unset leaves the row's reset as it is or, if the window is new, means
 	// the end of the current one.
 	BudgetResetAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=budget_reset_at,json=budgetResetAt,proto3,oneof" json:"budget_reset_at,omitempty"`
-	// Whether the key works only for callers who are mapped to it, never as a credential itself. Default: false.
+	// Whether the key works only for callers who are mapped to it, never as a credential itself. Unset leaves the row's
+	// switch as it is; it is off for a new row.
 	JwtOnly *bool `protobuf:"varint,22,opt,name=jwt_only,json=jwtOnly,proto3,oneof" json:"jwt_only,omitempty"`
 	// How long the key works without being used, such as 720h. Unset means for ever.
 	IdleTimeout *durationpb.Duration `protobuf:"bytes,23,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
 	// When the key expires if it is not used. Unset leaves the row's as it is or, if the timeout is new, means
 	// one timeout from now.
 	IdleExpiresAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=idle_expires_at,json=idleExpiresAt,proto3,oneof" json:"idle_expires_at,omitempty"`
-	// The key's encrypted text in base64, as `extauthz export` writes it. Unset leaves the row's as it is.
+	// The key's encrypted text in base64, as `extauthz export` writes it; not together with `secret`. Unset leaves the
+	// row's as it is.
 	Sealed        *string `protobuf:"bytes,25,opt,name=sealed,proto3,oneof" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -719,7 +717,8 @@ type MappingResource struct {
 	Value *string `protobuf:"bytes,3,opt,name=value,proto3,oneof" json:"value,omitempty"`
 	// The key: the alias of one in this file or in the store, or a hash of 64 lower-case hexadecimal digits.
 	Key *string `protobuf:"bytes,4,opt,name=key,proto3,oneof" json:"key,omitempty"`
-	// Whether the mapping is in use. A mapping that is not denies its callers. Unset means true.
+	// Whether the mapping is in use. A mapping that is not denies its callers. Unset leaves the row's switch as it is; a new
+	// mapping is in use.
 	Active *bool `protobuf:"varint,5,opt,name=active,proto3,oneof" json:"active,omitempty"`
 	// Whether a registration made the mapping. Only such a mapping is pointed to another key when its caller moves to
 	// another team; one that a file states without this is the operator's. Default: false.
@@ -831,7 +830,7 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\v_max_budgetB\b\n" +
 	"\x06_spendB\x10\n" +
 	"\x0e_budget_windowB\x12\n" +
-	"\x10_budget_reset_at\"\xa3\t\n" +
+	"\x10_budget_reset_at\"\xea\b\n" +
 	"\fTeamResource\x12\"\n" +
 	"\x02id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x00R\x02id\x88\x01\x01\x12#\n" +
@@ -851,9 +850,7 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\rbudget_window\x18\x14 \x01(\tB\x84\x01\xbaH\x80\x01\xba\x01}\n" +
 	"\rbudget_window\x124a number from 1 to 1000 and one of s, m, h, d, w, mo\x1a6this.matches('^([1-9][0-9]{0,2}|1000)(s|m|h|d|w|mo)$')H\bR\fbudgetWindow\x88\x01\x01\x12G\n" +
 	"\x0fbudget_reset_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampH\tR\rbudgetResetAt\x88\x01\x01\x12+\n" +
-	"\amembers\x18\x16 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\ar\x05\x10\x01(\x80\bR\amembers\x12&\n" +
-	"\fkeep_members\x18\x17 \x01(\bH\n" +
-	"R\vkeepMembers\x88\x01\x01B\x05\n" +
+	"\amembers\x18\x16 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x18\x01\"\ar\x05\x10\x01(\x80\bR\amembersB\x05\n" +
 	"\x03_idB\b\n" +
 	"\x06_aliasB\x12\n" +
 	"\x10_organization_idB\n" +
@@ -866,8 +863,7 @@ const file_extauthz_config_v1_resources_proto_rawDesc = "" +
 	"\n" +
 	"_tpm_limitB\x10\n" +
 	"\x0e_budget_windowB\x12\n" +
-	"\x10_budget_reset_atB\x0f\n" +
-	"\r_keep_members\"\x9e\x06\n" +
+	"\x10_budget_reset_at\"\x9e\x06\n" +
 	"\fUserResource\x12\"\n" +
 	"\x02id\x18\x01 \x01(\tB\r\xbaH\n" +
 	"\xc8\x01\x01r\x05\x10\x01(\x80\bH\x00R\x02id\x88\x01\x01\x12#\n" +
