@@ -49,3 +49,11 @@ func TestIssuerDown(t *testing.T) {
 	s.issuer.Down()
 	s.outcome(s.servers[0].do(call{token: token}), 200, "fallback") // keys that are known stay in use
 }
+
+// An issuer whose keys were never fetched is an outage, for its own callers alone.
+func TestIssuerNeverUp(t *testing.T) {
+	const nobody = "http://127.0.0.1:1"
+	s := newSite(t, noStore(), plan{config: "- issuer: " + nobody + "\n  audiences: [llm-gateway]" + claims + fallback, notReady: true})
+	s.expect(s.as(with(client1(), "iss", nobody)), 503, "issuer_unavailable")
+	s.outcome(s.as(client1()), 200, "fallback")
+}

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
 )
 
 // The truth table of the policy: what is declared, who asks for what, and what becomes of it. It reads as
@@ -69,7 +71,7 @@ func (c call) with(name, value string) call {
 
 func TestTruth(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(*testing.T) database) {
-		for _, table := range []table{rolesAndScopes(), rules(), teamsAndAliases(), teamsFromTokens(), modelsAndRoutes(), budgetsAndKeys(), directKeys()} {
+		for _, table := range tables() {
 			t.Run(table.name, func(t *testing.T) {
 				s := newSite(t, open(t), plan{config: table.config, resources: table.resources})
 				for _, l := range table.lines {
@@ -87,6 +89,30 @@ func TestTruth(t *testing.T) {
 			})
 		}
 	})
+}
+
+func tables() []table {
+	return []table{tokens(), rolesAndScopes(), rules(), teamsAndAliases(), teamsFromTokens(), modelsAndRoutes(), budgetsAndKeys(), registrations(), directKeys()}
+}
+
+func tokens() table {
+	now := time.Now()
+	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	return table{name: "tokens", resources: teamA, lines: []line{
+		allow("a token", claimsOf("team", "a"), call{}, "team"),
+		deny("no token", nil, call{}, 401, "token_missing"),
+		deny("no JWT", nil, call{}, 401, "token_malformed").direct("x"),
+		deny("expired", claimsOf("team", "a", "iat", at(-2*time.Hour), "exp", at(-time.Hour)), call{}, 401, "token_expired"),
+		deny("without an end", claimsOf("team", "a", "exp", localissuer.Absent), call{}, 401, "token_invalid"),
+		deny("for longer than a day", claimsOf("team", "a", "exp", at(25*time.Hour)), call{}, 401, "token_invalid"),
+		deny("not valid yet", claimsOf("team", "a", "nbf", at(time.Hour)), call{}, 401, "token_not_yet_valid"),
+		deny("from the future", claimsOf("team", "a", "iat", at(time.Hour), "exp", at(2*time.Hour)), call{}, 401, "token_not_yet_valid"),
+		deny("for others", claimsOf("team", "a", "aud", "others"), call{}, 401, "audience_mismatch"),
+		allow("for others too", claimsOf("team", "a", "aud", []string{"others", "llm-gateway"}), call{}, "team"),
+		deny("of another issuer", claimsOf("team", "a", "iss", "https://other.example.com"), call{}, 401, "issuer_unknown"),
+		deny("no team", claimsOf(), call{}, 403, "team_missing"),
+		deny("an empty team", claimsOf("team", ""), call{}, 403, "team_missing"),
+	}}
 }
 
 func rolesAndScopes() table {
@@ -374,6 +400,8 @@ keys:
 - {alias: waiting, secret: sk-waiting-0123456789, team_id: a, max_budget: 1, spend: 5, budget_window: 1h, budget_reset_at: ` + soon + `}
 - {alias: nothing, secret: sk-nothing-0123456789, team_id: a, max_budget: 0}
 - {alias: of-spent, secret: sk-of-spent-0123456789, team_id: spent}
+- {alias: registered, secret: sk-registered-0123456789, team_id: a, auto_registered: true, jwt_only: true}
+- {alias: of-rich, secret: sk-of-rich-0123456789, team_id: a, organization_id: rich, auto_registered: true, jwt_only: true}
 mappings:
 - {claim: client_id, value: plain, key: plain}
 - {claim: client_id, value: other, key: other}
@@ -390,12 +418,20 @@ mappings:
 - {claim: client_id, value: nothing, key: nothing}
 - {claim: client_id, value: of-spent, key: of-spent}
 - {claim: client_id, value: off, key: plain, active: false}
+- {claim: client_id, value: registered, key: registered, auto_registered: true}
+- {claim: client_id, value: of-rich, key: of-rich, auto_registered: true}
 `, lines: []line{
 		allow("mapped", client("plain"), call{}, "mapping"),
 		deny("not mapped", client("nobody"), call{}, 403, "no_mapping"),
+		deny("nothing to map", client("", "client_id", nil), call{}, 403, "claim_missing"),
 		deny("switched off", client("off"), call{}, 403, "mapping_disabled"),
 		allow("a key of another team: the operator's choice", client("other"), call{}, "mapping"),
 		allow("a key without a team", client("teamless"), call{}, "mapping"),
+		allow("a registered key", client("registered"), call{}, "mapping"),
+		allow("another team of the token asked for", client("registered", "team", nil, "groups", []string{"a", "b"}), call{}.with("X-Team-Id", "b"), "mapping"),
+		deny("its team left", client("registered", "team", "b"), call{}, 403, "team_not_member"),
+		deny("its organization left", client("of-rich"), call{}, 403, "team_not_member"),
+		deny("its organization left, by way of another team", client("of-rich", "team", nil, "groups", []string{"b", "a"}), call{}, 403, "team_not_member"),
 		deny("a blocked key", client("stopped"), call{}, 403, "key_blocked"),
 		deny("an expired key", client("over"), call{}, 403, "key_expired"),
 		allow("one that expires later", client("notyet"), call{}, "mapping"),
@@ -412,6 +448,24 @@ mappings:
 		deny("the organization's budget", client("plain", "team", "poor"), call{}, 429, "budget_exceeded"),
 		allow("an organization with money", client("plain", "team", "rich"), call{}, "mapping"),
 		deny("the user's budget", client("plain", "sub", "spender"), call{}, 429, "budget_exceeded"),
+	}}
+}
+
+// registrations are in order: each line finds what those before it registered.
+func registrations() table {
+	client := func(name any, team string) map[string]any { return claimsOf("team", team, "client_id", name) }
+	return table{name: "registrations", config: `
+mapping: {claim: client_id, no_match: auto_register, auto_register: {max_keys_per_team: 1, template: {models: ["gpt-4o*"]}}}
+policy: {teams: {default_team_id: ""}}
+`, resources: teamA, lines: []line{
+		deny("nothing to register", client(nil, "a"), call{}, 403, "claim_missing"),
+		deny("nobody's team", claimsOf("client_id", "c1"), call{}, 403, "team_missing"),
+		deny("the template's models, at once", client("c1", "a"), model("o1"), 403, "model_forbidden"),
+		allow("registered all the same", client("c1", "a"), call{}, "mapping"),
+		deny("one key for each team", client("c2", "a"), call{}, 403, "registration_limited"),
+		allow("and one for the other", client("c2", "b"), call{}, "auto_register"),
+		deny("no room in the team moved to", client("c1", "b"), call{}, 403, "registration_limited"),
+		allow("back in its own", client("c1", "a"), call{}, "mapping"),
 	}}
 }
 

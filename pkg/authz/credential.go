@@ -13,15 +13,14 @@ import (
 func bearerFrom(h headers, names []string) (string, error) {
 	var name, value string
 	for _, candidate := range names {
-		for _, v := range h[candidate] {
-			if v == "" {
-				continue
-			}
-			if value != "" {
-				return "", fmt.Errorf("%w: several headers", ErrCredentialsAmbiguous)
-			}
-			name, value = candidate, v
+		values := h[candidate]
+		if len(values) == 0 || len(values) == 1 && values[0] == "" {
+			continue
 		}
+		if len(values) > 1 || value != "" {
+			return "", fmt.Errorf("%w: several headers", ErrCredentialsAmbiguous)
+		}
+		name, value = candidate, values[0]
 	}
 	switch {
 	case value == "":

@@ -114,7 +114,7 @@ func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool
 	if err != nil {
 		return err
 	}
-	if err := a.use(ctx, result.Key, d); err != nil {
+	if err := a.use(ctx, result, d); err != nil {
 		return err
 	}
 	d.Source = result.Source
@@ -168,7 +168,8 @@ func (a *Authorizer) admin(ctx context.Context, d *Decision) error {
 
 // use checks that the key may serve this request, and that there is money left: the key's, and that
 // of every team, user and organization that stands behind the caller or the key.
-func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error {
+func (a *Authorizer) use(ctx context.Context, found mapping.Result, d *Decision) error {
+	key := found.Key
 	if key == nil {
 		if a.OpenKey != nil {
 			return fmt.Errorf("%w: the caller has no key", errKeySecret)
@@ -179,7 +180,7 @@ func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error 
 	if err := a.checkKey(ctx, key, d.Request.Request); err != nil {
 		return err
 	}
-	owner, err := a.Policy.PlaceKey(ctx, key.TeamID, key.UserID, key.OrganizationID, d.Request.Request)
+	owner, err := a.owner(ctx, found, d)
 	if err != nil {
 		return fmt.Errorf("key: %w", err)
 	}
@@ -196,6 +197,23 @@ func (a *Authorizer) use(ctx context.Context, key *keys.Key, d *Decision) error 
 	}
 	a.Resolver.Used(ctx, key)
 	return nil
+}
+
+// owner is the team, user and organization of a key. An operator may map a caller to a key of any team; a
+// registered key serves only a caller who could choose its team, in its organization, for this request.
+func (a *Authorizer) owner(ctx context.Context, found mapping.Result, d *Decision) (teams.Membership, error) {
+	key, request := found.Key, d.Request.Request
+	if found.Registered && key.TeamID != d.Member.TeamID {
+		request.Team = key.TeamID
+		m, err := a.Policy.Place(ctx, d.Identity, request)
+		if err != nil {
+			return teams.Membership{}, err
+		}
+		if m.OrganizationID != key.OrganizationID {
+			return teams.Membership{}, fmt.Errorf("%w: the caller has left the organization that it was registered with", teams.ErrTeamNotMember)
+		}
+	}
+	return a.Policy.PlaceKey(ctx, key.TeamID, key.UserID, key.OrganizationID, request)
 }
 
 func (a *Authorizer) checkKey(ctx context.Context, key *keys.Key, r teams.Request) error {

@@ -13,48 +13,72 @@ import (
 const maxModelField = 1024
 
 // formOf returns the media type and boundary of a form, if the content type says that the body is one.
-// Two content types, or one that cannot be parsed, are no form that is safe to read: readable is
-// false.
+// Two content types, or one that cannot be parsed or that readers may parse in two ways, are no form
+// that is safe to read: readable is false.
 func formOf(h headers) (media, boundary string, readable bool) {
 	types := h["content-type"]
 	if len(types) != 1 {
 		return "", "", len(types) == 0
 	}
-	media, parameters, err := mime.ParseMediaType(types[0])
-	if foreignCharset(strings.ToLower(types[0])) {
+	text := strings.ToLower(types[0])
+	if foreignCharset(text) || strings.Contains(text, ",") { // how Envoy joins two headers
 		return "", "", false
 	}
-	looksLikeForm := strings.Contains(strings.ToLower(types[0]), "multipart/") ||
-		strings.Contains(strings.ToLower(types[0]), "x-www-form-urlencoded")
+	looksLikeForm := strings.Contains(text, "multipart/") || strings.Contains(text, "x-www-form-urlencoded")
+	media, parameters, err := mime.ParseMediaType(types[0])
 	switch {
 	case err != nil:
 		return "", "", !looksLikeForm
-	case media == "multipart/form-data" || media == "application/x-www-form-urlencoded":
-		return media, parameters["boundary"], true
+	case media == "application/x-www-form-urlencoded":
+		return media, "", true
+	case media == "multipart/form-data":
+		return media, parameters["boundary"], plainBoundary(text, parameters)
 	}
 	return "", "", !looksLikeForm
 }
 
-// addMultipart reads the field "model" of a multipart form (audio, images). As in JSON, a second one, or
-// one in another case, is ambiguous.
-func (n *modelNames) addMultipart(body []byte, boundary string) {
-	if boundary == "" {
-		n.unreadable = true
-		return
+// plainBoundary reports whether every reader takes the same boundary from a content type: it has no
+// extended notation (RFC 8187), no other parameter that could hold a second one, and no escape.
+func plainBoundary(contentType string, parameters map[string]string) bool {
+	for name := range parameters {
+		if name != "boundary" && name != "charset" {
+			return false
+		}
 	}
-	reader, seen := multipart.NewReader(bytes.NewReader(body), boundary), false
+	boundary := parameters["boundary"]
+	return boundary != "" && !strings.Contains(contentType, "*") && !strings.ContainsFunc(boundary, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"\`, r)
+	})
+}
+
+// addForm reads the field "model" of an urlencoded form. Some upstreams read JSON whatever the content type
+// says, and some of them only the first value of the body: what may be JSON to them is unreadable.
+func (n *modelNames) addForm(body string) {
+	if !printable(body) || strings.HasPrefix(strings.TrimLeft(body, " \ufeff"), "{") {
+		n.unreadable = true
+	}
+	if n.addQuery(body) != nil {
+		n.ambiguous = true
+	}
+}
+
+// addMultipart reads the field "model" of a multipart form (audio, images). As in JSON, a second one, or
+// one in another case, is ambiguous. A form in which readers may see different parts is unreadable: every
+// delimiter must be one to all of them, with nothing before the first part and nothing after the last.
+func (n *modelNames) addMultipart(body []byte, boundary string) {
+	delimiter := []byte("--" + boundary)
+	n.unreadable = n.unreadable || !bytes.HasPrefix(bytes.TrimLeft(body, "\r\n"), delimiter) || !endsForm(body, delimiter)
+	reader, parts, seen := multipart.NewReader(bytes.NewReader(body), boundary), 0, false
 	for {
 		part, err := reader.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			return
-		}
 		if err != nil {
-			n.unreadable = true
+			n.unreadable = n.unreadable || !errors.Is(err, io.EOF) || bytes.Count(body, delimiter) != parts+1
 			return
 		}
-		switch name := part.FormName(); {
-		case len(part.Header["Content-Disposition"]) != 1:
-			n.unreadable = true // which of them counts differs by reader
+		parts++
+		name, plain := fieldName(part)
+		n.unreadable = n.unreadable || !plain
+		switch {
 		case !strings.EqualFold(name, "model"):
 		case seen || name != "model":
 			n.ambiguous = true
@@ -65,10 +89,32 @@ func (n *modelNames) addMultipart(body []byte, boundary string) {
 	}
 }
 
+// endsForm reports whether nothing but white space comes after the last delimiter.
+func endsForm(body, delimiter []byte) bool {
+	last := bytes.LastIndex(body, delimiter)
+	end, found := bytes.CutPrefix(body[max(last, 0):], append(bytes.Clone(delimiter), "--"...))
+	return found && len(bytes.TrimSpace(end)) == 0
+}
+
+// fieldName returns the name of a form's field, and whether every reader takes it for that name: readers
+// differ in what they do with two dispositions, one that does not parse, another type than form-data,
+// escapes, quotes within quotes and the extended notation (RFC 8187).
+func fieldName(part *multipart.Part) (name string, plain bool) {
+	dispositions := part.Header["Content-Disposition"]
+	if len(dispositions) != 1 {
+		return "", false
+	}
+	kind, parameters, err := mime.ParseMediaType(dispositions[0])
+	name = parameters["name"]
+	extended := strings.Contains(strings.ReplaceAll(strings.ToLower(dispositions[0]), "filename*", ""), "name*")
+	return name, err == nil && kind == "form-data" && !extended && !strings.ContainsAny(name, `'"\`) && !strings.Contains(dispositions[0], `\"`)
+}
+
 // addField reads the value of the model's field. Encoded or very long, it is none that we know.
 func (n *modelNames) addField(part *multipart.Part) {
 	value, err := io.ReadAll(io.LimitReader(part, maxModelField+1))
-	if err != nil || len(value) == 0 || len(value) > maxModelField || part.Header.Get("Content-Transfer-Encoding") != "" || part.FileName() != "" {
+	if err != nil || len(value) == 0 || len(value) > maxModelField || part.Header.Get("Content-Transfer-Encoding") != "" ||
+		foreignCharset(strings.ToLower(part.Header.Get("Content-Type"))) || part.FileName() != "" {
 		n.unreadable = true
 		return
 	}

@@ -128,15 +128,12 @@ func (n *modelNames) addPath(path string) {
 				"audio/speech", "audio/transcriptions", "audio/translations", "responses", "rerank")
 		case "models", "tunedmodels":
 			if name, _, action := cutLast(rest, ":"); action {
-				n.add(name)
-				return
+				n.addGoogle(name)
 			}
 		case "model":
-			if strings.Contains(rest, "/invoke") || strings.Contains(rest, "/converse") {
+			if below := strings.ToLower(rest); strings.Contains(below, "/invoke") || strings.Contains(below, "/converse") {
 				n.addAction(rest, "invoke", "invoke-with-response-stream", "converse", "converse-stream")
 			}
-		default:
-			continue
 		}
 	}
 }
@@ -153,7 +150,20 @@ func (n *modelNames) addAction(rest string, actions ...string) {
 		n.unreadable = true
 		return
 	}
-	n.add(strings.TrimSuffix(rest, "/"+longest))
+	name := strings.TrimSuffix(rest, "/"+longest)
+	for _, action := range actions {
+		n.ambiguous = n.ambiguous || strings.Contains(strings.ToLower(name), "/"+action+"/")
+	}
+	n.add(name)
+}
+
+// addGoogle adds the NAME of NAME:action. A name may hold colons, but no action: that would be another name to one
+// who reads to the first colon.
+func (n *modelNames) addGoogle(name string) {
+	for _, action := range []string{":generate", ":streamgenerate", ":count", ":embed", ":batch", ":predict", ":rawpredict", ":streamrawpredict"} {
+		n.ambiguous = n.ambiguous || strings.Contains(strings.ToLower(name), action)
+	}
+	n.add(name)
 }
 
 func cutLast(s, separator string) (before, after string, found bool) {
@@ -163,15 +173,15 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// addQuery reads the query parameter "model". Both separators that servers have used are honoured.
+// addQuery reads the query parameter "model". Both separators that servers have used are honoured; a value
+// that ends at one of them alone is two to two readers.
 func (n *modelNames) addQuery(query string) error {
 	for query != "" {
-		var pair string
-		i := strings.IndexAny(query, "&;")
-		if i < 0 {
-			pair, query = query, ""
+		pair, separator := query, byte('&')
+		if i := strings.IndexAny(query, "&;"); i >= 0 {
+			pair, separator, query = query[:i], query[i], query[i+1:]
 		} else {
-			pair, query = query[:i], query[i+1:]
+			query = ""
 		}
 		key, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(key)
@@ -182,7 +192,7 @@ func (n *modelNames) addQuery(query string) error {
 			continue
 		}
 		model, err := url.QueryUnescape(value)
-		if err != nil || name != "model" || model == "" {
+		if err != nil || name != "model" || model == "" || separator == ';' {
 			return fmt.Errorf("%w: the query parameter model", ErrModelAmbiguous)
 		}
 		n.add(model)
@@ -203,9 +213,7 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 	case media == "multipart/form-data":
 		n.addMultipart(body, boundary)
 	case media != "":
-		if n.addQuery(string(body)) != nil {
-			n.ambiguous = true
-		}
+		n.addForm(string(body))
 	default:
 		n.addJSON(body)
 	}
@@ -213,8 +221,8 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 
 // encoded reports whether the body has a content coding, which hides what it says.
 func encoded(h headers) bool {
-	for _, coding := range h["content-encoding"] {
-		if coding != "" && !strings.EqualFold(coding, "identity") {
+	for coding := range strings.SplitSeq(strings.Join(h["content-encoding"], ","), ",") {
+		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
 			return true
 		}
 	}

@@ -103,12 +103,8 @@ func bodyless(r *Request) bool {
 	default:
 		return false
 	}
-	for _, length := range r.headers["content-length"] {
-		if length != "0" && length != "" {
-			return false
-		}
-	}
-	return len(r.headers["transfer-encoding"]) == 0
+	length := strings.Join(r.headers["content-length"], ",")
+	return (length == "" || length == "0") && len(r.headers["transfer-encoding"]) == 0
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -2,8 +2,11 @@ package authz
 
 import (
 	"errors"
+	"net/url"
+	"path"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -31,26 +34,59 @@ func TestCanonicalPath(t *testing.T) {
 	}
 }
 
-// FuzzCanonicalPath: an accepted path has one reading. Decoding it again, cleaning it or cutting
-// parameters changes nothing.
+// FuzzCanonicalPath: an accepted path has one reading. Decoding it again, cleaning it, cutting parameters
+// and parsing it as a URL change nothing.
 func FuzzCanonicalPath(f *testing.F) {
-	for _, seed := range []string{"/", "/a/b", "/a%20b", "/a/../b", "/%2e%2e", "//x", "/a;b"} {
+	for _, seed := range []string{"/", "/a/b", "/a%20b", "/a/../b", "/%2e%2e", "//x", "/a;b", "/a%252fb", `/a\b`, "/a/", "/a?b", "/caf%C3%A9"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		path, err := canonicalPath(raw)
+		accepted, err := canonicalPath(raw)
 		if err != nil {
 			return
 		}
-		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "%\\;#?\x00") || strings.Contains(path, "//") {
-			t.Fatalf("%q accepted as %q", raw, path)
-		}
-		for _, segment := range strings.Split(path, "/") {
-			if segment == "." || segment == ".." {
-				t.Fatalf("%q accepted as %q", raw, path)
+		for name, reading := range map[string]string{
+			"decoded":        unescaped(raw),
+			"decoded twice":  unescaped(unescaped(raw)),
+			"without its \\": strings.ReplaceAll(unescaped(raw), `\`, "/"),
+			"cleaned":        cleaned(unescaped(raw)),
+			"cleaned first":  unescaped(cleaned(raw)),
+			"cut":            unescaped(strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune(";?#", r) })[0]),
+			"parsed":         parsed(raw, url.ParseRequestURI),
+			"of a URL":       parsed("http://host"+raw, url.Parse),
+		} {
+			if reading != accepted {
+				t.Errorf("%q accepted as %q; %s it is %q", raw, accepted, name, reading)
 			}
 		}
+		if strings.ContainsFunc(accepted, func(r rune) bool { return r < ' ' || r == 0x7f }) || !utf8.ValidString(accepted) {
+			t.Errorf("%q accepted as %q", raw, accepted)
+		}
 	})
+}
+
+func unescaped(path string) string {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return path
+	}
+	return decoded
+}
+
+// cleaned is path.Clean, which drops a last slash, with it.
+func cleaned(p string) string {
+	if p != "/" && strings.HasSuffix(p, "/") {
+		return strings.TrimSuffix(path.Clean(p), "/") + "/"
+	}
+	return path.Clean(p)
+}
+
+func parsed(target string, parse func(string) (*url.URL, error)) string {
+	u, err := parse(target)
+	if err != nil {
+		return err.Error()
+	}
+	return u.Path
 }
 
 func TestBearer(t *testing.T) {
@@ -69,6 +105,7 @@ func TestBearer(t *testing.T) {
 		"joined":                    {headers{"authorization": {"Bearer a,Bearer b"}}, "", ErrCredentialsAmbiguous},
 		"twice":                     {headers{"authorization": {"Bearer a", "Bearer b"}}, "", ErrCredentialsAmbiguous},
 		"twice the same":            {headers{"authorization": {"Bearer a", "Bearer a"}}, "", ErrCredentialsAmbiguous},
+		"twice, once empty":         {headers{"authorization": {"", "Bearer a"}}, "", ErrCredentialsAmbiguous},
 		"two headers":               {headers{"authorization": {"Bearer a"}, "x-token": {"a"}}, "", ErrCredentialsAmbiguous},
 		"another header, bare":      {headers{"x-token": {"abc"}}, "abc", nil},
 		"another header, bearer":    {headers{"x-token": {"Bearer abc"}}, "abc", nil},
@@ -179,17 +216,31 @@ func TestModel(t *testing.T) {
 		"multipart, other boundary":   {form("multipart/form-data; boundary=y", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
 		"multipart, a file as model":  {form("multipart/form-data; boundary=x", part(`name="model"; filename="m"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
 		"multipart, encoded model":    {form("multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"model\"\r\ncontent-transfer-encoding: quoted-printable\r\n\r\n=61\r\n--x--\r\n"), unreadable, nil},
+		"multipart, text before it":   {form("multipart/form-data; boundary=x", "a\r\n"+part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, text after it":    {form("multipart/form-data; boundary=x", part(`name="model"`, "whisper-1")+"--x--\r\na"), unreadable, nil},
+		"multipart, line break first": {form("multipart/form-data; boundary=x", "\r\n"+part(`name="model"`, "whisper-1")+"--x--\r\n\r\n"), known("whisper-1"), nil},
+		"multipart, delimiter in it":  {form("multipart/form-data; boundary=x", part(`name="a"`, "b--x")+part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, more parameters":  {form("multipart/form-data; boundary=x; z=y", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
+		"multipart, a charset":        {form("multipart/form-data; boundary=x; charset=utf-8", part(`name="model"`, "whisper-1")+"--x--\r\n"), known("whisper-1"), nil},
+		"multipart, extended file":    {form("multipart/form-data; boundary=x", part(`name="file"; filename*=utf-8''a.wav`, "RIFF")+part(`name="model"`, "whisper-1")+"--x--\r\n"), known("whisper-1"), nil},
+		"multipart, charset of model": {form("multipart/form-data; boundary=x", "--x\r\ncontent-disposition: form-data; name=\"model\"\r\ncontent-type: text/plain; charset=utf-7\r\n\r\na\r\n--x--\r\n"), unreadable, nil},
 		"multipart/mixed":             {form("multipart/mixed; boundary=x", part(`name="model"`, "whisper-1")+"--x--\r\n"), unreadable, nil},
 		"form":                        {form("application/x-www-form-urlencoded", "model=gpt-4o&x=1"), known("gpt-4o"), nil},
 		"form, twice":                 {form("application/x-www-form-urlencoded", "model=gpt-4o&model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"form, JSON in it":            {form("application/x-www-form-urlencoded", `{"x":"&model=gpt-4o&"}`), unreadable, nil},
+		"form, UTF-16 in it":          {form("application/x-www-form-urlencoded", "\x00{\x00}&model=gpt-4o"), unreadable, nil},
 		"form, none":                  {form("application/x-www-form-urlencoded", "x=1"), unreadable, nil},
 		"gzip":                        {header("content-encoding", "gzip"), unreadable, nil},
+		"two content types, joined":   {form("application/json,application/json", `{"model":"gpt-4o"}`), unreadable, nil},
+		"identity twice":              {header("content-encoding", "identity", "content-encoding", "Identity"), known("gpt-4o"), nil},
+		"identity and more, joined":   {header("content-encoding", "identity, gzip"), unreadable, nil},
 		"identity":                    {header("content-encoding", "identity"), known("gpt-4o"), nil},
 		"text/plain JSON":             {form("text/plain", `{"model":"gpt-4o"}`), known("gpt-4o"), nil},
 		"query agrees":                {path("/v1/chat/completions?model=gpt-4o"), known("gpt-4o"), nil},
 		"query disagrees":             {path("/v1/chat/completions?model=o1"), teams.Model{}, ErrModelAmbiguous},
 		"query, escaped name":         {path("/v1/chat/completions?m%6Fdel=o1"), teams.Model{}, ErrModelAmbiguous},
 		"query after a semicolon":     {path("/v1/chat/completions?a=b;model=o1"), teams.Model{}, ErrModelAmbiguous},
+		"query, cut by a semicolon":   {path("/v1/chat/completions?model=gpt-4o;x"), teams.Model{}, ErrModelAmbiguous},
 		"query twice":                 {path("/v1/chat/completions?model=gpt-4o&model=o1"), teams.Model{}, ErrModelAmbiguous},
 		"query, empty":                {path("/v1/chat/completions?model="), teams.Model{}, ErrModelAmbiguous},
 		"query, another case":         {path("/v1/chat/completions?MODEL=gpt-4o"), teams.Model{}, ErrModelAmbiguous},
@@ -207,6 +258,10 @@ func TestModel(t *testing.T) {
 		"Gemini, slash in the name":   {path("/v1beta/models/gemini/pro:generateContent"), teams.Model{}, ErrModelAmbiguous},
 		"Gemini, tuned":               {path("/v1beta/tunedModels/x:generateContent"), teams.Model{}, ErrModelAmbiguous},
 		"Bedrock":                     {path("/bedrock/model/anthropic.claude/invoke", body(`{}`)), known("anthropic.claude"), nil},
+		"Bedrock, in another case":    {path("/bedrock/model/o1/Invoke"), unreadable, nil},
+		"Azure, two actions":          {path("/openai/deployments/gpt-4o/embeddings/x/chat/completions"), teams.Model{}, ErrModelAmbiguous},
+		"Gemini, two actions":         {path("/v1beta/models/gpt-4o:countTokens-x:generateContent", body(`{}`)), teams.Model{}, ErrModelAmbiguous},
+		"Gemini and Azure":            {path("/models/gpt-4o:x/deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
 		"a model's description":       {path("/model/info", method("GET"), noBody), absent, nil},
 		"an upgrade":                  {path("/v1/responses", method("GET"), noBody, header("upgrade", "websocket")), unreadable, nil},
 		"realtime with an upgrade":    {path("/v1/realtime/?model=gpt-4o", method("GET"), noBody, header("upgrade", "websocket")), known("gpt-4o"), nil},
@@ -271,27 +326,47 @@ func TestRequestsThatAreRefused(t *testing.T) {
 }
 
 // FuzzRead: whatever a peer sends, reading it neither panics nor yields a path that is not canonical,
-// and both forms of headers read alike.
+// and both forms of headers read alike, also where a header was sent twice and Envoy joined the two.
 func FuzzRead(f *testing.F) {
-	f.Add("POST", "/v1/chat/completions?model=a", "host", "x-team-id", "a", []byte(`{"model":"a"}`))
-	f.Fuzz(func(t *testing.T, method, path, host, name, value string, body []byte) {
-		build := func(raw bool) *authv3.CheckRequest {
-			return in(func(h *authv3.AttributeContext_HttpRequest) {
+	f.Add("POST", "/v1/chat/completions?model=a", "host", "x-team-id", "a", "", []byte(`{"model":"a"}`))
+	f.Add("POST", "/v1/chat/completions", "host", "Authorization", "Bearer a", "Bearer b", []byte(`{"model":"a"}`))
+	f.Add("POST", "/v1/chat/completions", "host", "content-type", "application/json", "application/json", []byte(`{"model":"a"}`))
+	f.Add("POST", "/v1/chat/completions", "host", "content-encoding", "identity", "identity", []byte(`{"model":"a"}`))
+	f.Add("GET", "/v1/models", "host", "content-length", "0", "0", []byte(nil))
+	f.Fuzz(func(t *testing.T, method, path, host, name, first, second string, body []byte) {
+		read := func(change func(*authv3.AttributeContext_HttpRequest)) (Request, string, string) {
+			r, err := newReader(t, "x-model").read(in(func(h *authv3.AttributeContext_HttpRequest) {
 				h.Method, h.Path, h.Host, h.RawBody, h.Size = method, path, host, body, int64(len(body))
-				if raw {
-					h.HeaderMap = rawHeaders(name, value)
-				} else {
-					h.HeaderMap, h.Headers = nil, map[string]string{name: value}
-				}
-			})
+				change(h)
+			}))
+			bearer, credentialErr := bearerFrom(r.headers, []string{"authorization", "x-token"})
+			return r, bearer, reasonOf(err) + " " + reasonOf(credentialErr)
 		}
-		a, errA := newReader(t, "x-model").read(build(true))
-		b, errB := newReader(t, "x-model").read(build(false))
-		if (errA == nil) != (errB == nil) || errA == nil && a.Request != b.Request {
-			t.Fatalf("raw: %+v, %v; joined: %+v, %v", a.Request, errA, b.Request, errB)
+		raw, rawBearer, rawErr := read(func(h *authv3.AttributeContext_HttpRequest) {
+			h.HeaderMap = rawHeaders(name, first)
+			if second != "" {
+				h.HeaderMap = rawHeaders(name, first, strings.ToUpper(name), second)
+			}
+		})
+		joined, joinedBearer, joinedErr := read(func(h *authv3.AttributeContext_HttpRequest) {
+			h.HeaderMap, h.Headers = nil, map[string]string{name: first}
+			if second != "" {
+				h.Headers[name] = first + "," + second
+			}
+		})
+		if rawErr != joinedErr || raw.Request != joined.Request || rawBearer != joinedBearer {
+			t.Fatalf("raw: %+v, %s; joined: %+v, %s", raw.Request, rawErr, joined.Request, joinedErr)
 		}
-		if errA == nil && (a.Path == "" || a.Path[0] != '/') {
-			t.Fatalf("path %q", a.Path)
+		if strings.HasPrefix(rawErr, " ") && (raw.Path == "" || raw.Path[0] != '/') {
+			t.Fatalf("path %q", raw.Path)
 		}
 	})
+}
+
+// reasonOf is what a client is told of an error; "" for none.
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return string(outcomeOf(err).Reason)
 }

@@ -114,6 +114,9 @@ func NewResolver(config Config, store *Cached) *Resolver {
 type Result struct {
 	Source Source
 	Key    *keys.Key
+	// Registered says that no operator chose the key: it serves a caller only while the caller could choose the
+	// key's team.
+	Registered bool
 }
 
 // Resolve returns the key of the caller, whom steps 1 to 6 of the decision have admitted: claims
@@ -290,7 +293,7 @@ func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, cached 
 		}
 		result, err = r.key(ctx, m, SourceMapping)
 	}
-	if err != nil || !r.moved(m, result.Key, c) {
+	if err != nil || !r.moved(result, c) {
 		return result, err
 	}
 	if rule.NoMatch != AutoRegister {
@@ -317,7 +320,7 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c ca
 		return Result{}, err
 	}
 	result, err := r.key(ctx, rebound, SourceAutoRegister)
-	if err == nil && r.moved(rebound, result.Key, c) {
+	if err == nil && r.moved(result, c) {
 		return Result{}, ErrConflict
 	}
 	return result, err
@@ -329,8 +332,9 @@ var errRate = fmt.Errorf("%w: the issuer's registrations per minute", ErrLimited
 // moved reports whether a registered caller now belongs elsewhere: its token no longer lists the team it
 // was registered with. Which of its teams it selects does not matter. What an operator mapped stays
 // as it is, and a key that may not be used, or is spent, is not replaced: it denies.
-func (r *Resolver) moved(m *Mapping, key *keys.Key, c caller) bool {
-	if !m.AutoRegistered || !key.AutoRegistered || key.Blocked || key.Expired(r.config.Now()) || key.Budget.Exceeded(r.config.Now()) {
+func (r *Resolver) moved(found Result, c caller) bool {
+	key, now := found.Key, r.config.Now()
+	if !found.Registered || key.Blocked || key.Expired(now) || key.Budget.Exceeded(now) {
 		return false
 	}
 	if key.TeamID == c.member.TeamID {
@@ -353,7 +357,7 @@ func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, 
 		return Result{}, err
 	}
 	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(cached))
-	return Result{Source: source, Key: key}, nil
+	return Result{Source: source, Key: key, Registered: m.AutoRegistered && key.AutoRegistered}, nil
 }
 
 // Direct returns the key that a caller presents as its credential. A key that works only for mapped

@@ -124,8 +124,8 @@ func (r *Routes) Groups() []string {
 // Members returns the patterns of a group; nil if there is no such group.
 func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group].members) }
 
-// Check reports what is wrong with a pattern or a group's name. Match lets an invalid pattern match
-// nothing, so a list that holds only invalid ones permits nothing.
+// Check reports what is wrong with a pattern or a group's name. Match lets an invalid one match at most
+// the very path that it spells, so a list that holds only invalid ones permits no more than that.
 func (r *Routes) Check(pattern string) error {
 	if !strings.Contains(pattern, "/") {
 		if _, ok := r.groups[pattern]; !ok {
@@ -244,8 +244,8 @@ func cutSegment(path string) (segment, rest string) {
 }
 
 func matchSegment(pattern, segment string) bool {
-	opening, closing := strings.IndexByte(pattern, '{'), strings.LastIndexByte(pattern, '}')
-	if opening < 0 || closing < opening {
+	opening, closing := strings.IndexByte(pattern, '{'), strings.IndexByte(pattern, '}')
+	if opening < 0 || !validPlaceholder(pattern) {
 		return pattern == segment
 	}
 	prefix, suffix := pattern[:opening], pattern[closing+1:]
