@@ -13,14 +13,14 @@ import (
 func bearerFrom(h headers, names []string) (string, error) {
 	var name, value string
 	for _, candidate := range names {
-		values := h[candidate]
-		if len(values) == 0 || len(values) == 1 && values[0] == "" {
+		sent, count := h.first(candidate)
+		if count == 0 || count == 1 && sent == "" {
 			continue
 		}
-		if len(values) > 1 || value != "" {
+		if count > 1 || value != "" {
 			return "", fmt.Errorf("%w: several headers", ErrCredentialsAmbiguous)
 		}
-		name, value = candidate, values[0]
+		name, value = candidate, sent
 	}
 	switch {
 	case value == "":

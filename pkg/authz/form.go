@@ -16,16 +16,16 @@ const maxModelField = 1024
 // Two content types, or one that cannot be parsed or that readers may parse in two ways, are no form
 // that is safe to read: readable is false.
 func formOf(h headers) (media, boundary string, readable bool) {
-	types := h["content-type"]
-	if len(types) != 1 {
-		return "", "", len(types) == 0
+	contentType, count := h.first("content-type")
+	if count != 1 {
+		return "", "", count == 0
 	}
-	text := strings.ToLower(types[0])
+	text := strings.ToLower(contentType)
 	if foreignCharset(text) || strings.Contains(text, ",") { // how Envoy joins two headers
 		return "", "", false
 	}
 	looksLikeForm := strings.Contains(text, "multipart/") || strings.Contains(text, "x-www-form-urlencoded")
-	media, parameters, err := mime.ParseMediaType(types[0])
+	media, parameters, err := mime.ParseMediaType(contentType)
 	switch {
 	case err != nil:
 		return "", "", !looksLikeForm

@@ -17,7 +17,7 @@ func FuzzCredential(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, authorization, other string) {
 		names := []string{"authorization", "x-token"}
-		got, err := bearerFrom(headers{"authorization": {authorization}, "x-token": {other}, "x-api-key": {"c"}}, names)
+		got, err := bearerFrom(sent{"authorization": {authorization}, "x-token": {other}, "x-api-key": {"c"}}.list(), names)
 		switch {
 		case authorization == "" && other == "":
 			if !errors.Is(err, ErrTokenMissing) {

@@ -74,7 +74,7 @@ func isRealtime(path string) bool {
 }
 
 // upgrades reports whether the request asks to leave HTTP: what follows, models included, nobody sees.
-func upgrades(h headers) bool { return len(h["upgrade"]) > 0 }
+func upgrades(h headers) bool { return h.has("upgrade") }
 
 // maxModelName bounds a model's name, in bytes: it goes into metadata and logs.
 const maxModelName = 256
@@ -221,7 +221,16 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 
 // encoded reports whether the body has a content coding, which hides what it says.
 func encoded(h headers) bool {
-	for coding := range strings.SplitSeq(strings.Join(h["content-encoding"], ","), ",") {
+	for _, sent := range h {
+		if sent.name == "content-encoding" && namesCoding(sent.value) {
+			return true
+		}
+	}
+	return false
+}
+
+func namesCoding(list string) bool {
+	for coding := range strings.SplitSeq(list, ",") {
 		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
 			return true
 		}
@@ -240,7 +249,7 @@ func foreignCharset(contentType string) bool {
 // addJSON reads the member "model" of a JSON object. A second one, or one in another case, is
 // ambiguous: JSON readers differ in which they take, and some ignore case.
 func (n *modelNames) addJSON(body []byte) {
-	decoder := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true))
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
 	if token, err := decoder.ReadToken(); err != nil || token.Kind() != jsontext.KindBeginObject {
 		n.unreadable = true
 		return

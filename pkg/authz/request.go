@@ -84,13 +84,13 @@ func bodyFrom(http *authv3.AttributeContext_HttpRequest, r *Request) ([]byte, bo
 	if len(body) == 0 {
 		body = []byte(http.GetBody())
 	}
-	partial := r.headers[partialBodyHeader]
+	partial, sent := r.headers.first(partialBodyHeader)
 	switch {
-	case len(partial) > 1, len(partial) == 1 && partial[0] != "false":
+	case sent > 1, sent == 1 && partial != "false":
 		return body, false
 	case http.GetSize() > int64(len(body)):
 		return body, false
-	case len(body) == 0 && len(partial) == 0:
+	case len(body) == 0 && sent == 0:
 		return nil, bodyless(r)
 	}
 	return body, true
@@ -103,8 +103,8 @@ func bodyless(r *Request) bool {
 	default:
 		return false
 	}
-	length := strings.Join(r.headers["content-length"], ",")
-	return (length == "" || length == "0") && len(r.headers["transfer-encoding"]) == 0
+	length, sent := r.headers.first("content-length")
+	return sent <= 1 && (length == "" || length == "0") && !r.headers.has("transfer-encoding")
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

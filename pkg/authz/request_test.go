@@ -92,27 +92,27 @@ func parsed(target string, parse func(string) (*url.URL, error)) string {
 func TestBearer(t *testing.T) {
 	names := []string{"authorization", "x-token"}
 	for name, c := range map[string]struct {
-		headers headers
+		headers sent
 		token   string
 		err     error
 	}{
-		"bearer":                    {headers{"authorization": {"Bearer abc"}}, "abc", nil},
-		"any case":                  {headers{"authorization": {"bEARER abc"}}, "abc", nil},
-		"none":                      {headers{}, "", ErrTokenMissing},
-		"empty":                     {headers{"authorization": {""}}, "", ErrTokenMissing},
-		"another scheme":            {headers{"authorization": {"Basic abc"}}, "", errNotBearer},
-		"no scheme":                 {headers{"authorization": {"abc"}}, "", errNotBearer},
-		"joined":                    {headers{"authorization": {"Bearer a,Bearer b"}}, "", ErrCredentialsAmbiguous},
-		"twice":                     {headers{"authorization": {"Bearer a", "Bearer b"}}, "", ErrCredentialsAmbiguous},
-		"twice the same":            {headers{"authorization": {"Bearer a", "Bearer a"}}, "", ErrCredentialsAmbiguous},
-		"twice, once empty":         {headers{"authorization": {"", "Bearer a"}}, "", ErrCredentialsAmbiguous},
-		"two headers":               {headers{"authorization": {"Bearer a"}, "x-token": {"a"}}, "", ErrCredentialsAmbiguous},
-		"another header, bare":      {headers{"x-token": {"abc"}}, "abc", nil},
-		"another header, bearer":    {headers{"x-token": {"Bearer abc"}}, "abc", nil},
-		"two spaces":                {headers{"authorization": {"Bearer  abc"}}, " abc", nil}, // no token starts with a space
-		"a header nobody asked for": {headers{"x-other": {"Bearer abc"}}, "", ErrTokenMissing},
+		"bearer":                    {sent{"authorization": {"Bearer abc"}}, "abc", nil},
+		"any case":                  {sent{"authorization": {"bEARER abc"}}, "abc", nil},
+		"none":                      {sent{}, "", ErrTokenMissing},
+		"empty":                     {sent{"authorization": {""}}, "", ErrTokenMissing},
+		"another scheme":            {sent{"authorization": {"Basic abc"}}, "", errNotBearer},
+		"no scheme":                 {sent{"authorization": {"abc"}}, "", errNotBearer},
+		"joined":                    {sent{"authorization": {"Bearer a,Bearer b"}}, "", ErrCredentialsAmbiguous},
+		"twice":                     {sent{"authorization": {"Bearer a", "Bearer b"}}, "", ErrCredentialsAmbiguous},
+		"twice the same":            {sent{"authorization": {"Bearer a", "Bearer a"}}, "", ErrCredentialsAmbiguous},
+		"twice, once empty":         {sent{"authorization": {"", "Bearer a"}}, "", ErrCredentialsAmbiguous},
+		"two headers":               {sent{"authorization": {"Bearer a"}, "x-token": {"a"}}, "", ErrCredentialsAmbiguous},
+		"another header, bare":      {sent{"x-token": {"abc"}}, "abc", nil},
+		"another header, bearer":    {sent{"x-token": {"Bearer abc"}}, "abc", nil},
+		"two spaces":                {sent{"authorization": {"Bearer  abc"}}, " abc", nil}, // no token starts with a space
+		"a header nobody asked for": {sent{"x-other": {"Bearer abc"}}, "", ErrTokenMissing},
 	} {
-		got, err := bearerFrom(c.headers, names)
+		got, err := bearerFrom(c.headers.list(), names)
 		if got != c.token || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %q, %v; want %q, %v", name, got, err, c.token, c.err)
 		}
@@ -369,4 +369,16 @@ func reasonOf(err error) string {
 		return ""
 	}
 	return string(outcomeOf(err).Reason)
+}
+
+// sent are headers by name, as tests state them.
+type sent map[string][]string
+
+func (s sent) list() (h headers) {
+	for name, values := range s {
+		for _, value := range values {
+			h = append(h, field{name, value})
+		}
+	}
+	return h
 }

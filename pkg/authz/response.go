@@ -138,9 +138,9 @@ func (r *responder) removed(set []wire.Header, sent headers) []string {
 			removed = append(removed, twin)
 		}
 	}
-	for name := range sent {
-		if strings.Contains(name, "_") && slices.Contains(r.managed, strings.ReplaceAll(name, "_", "-")) && !slices.Contains(removed, name) {
-			removed = append(removed, name)
+	for _, h := range sent {
+		if strings.Contains(h.name, "_") && slices.Contains(r.managed, strings.ReplaceAll(h.name, "_", "-")) && !slices.Contains(removed, h.name) {
+			removed = append(removed, h.name)
 		}
 	}
 	for _, name := range r.credential {

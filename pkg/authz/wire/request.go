@@ -195,10 +195,14 @@ func readEntry(data []byte, into map[string]string) error {
 	return err
 }
 
-// text makes a string of bytes that nobody changes any more, without a copy.
 func text(value []byte) (string, error) {
 	if !utf8.Valid(value) {
 		return "", errUTF8
 	}
-	return unsafe.String(unsafe.SliceData(value), len(value)), nil //nolint:gosec // UnmarshalRequest's callers leave the bytes alone
+	return Text(value), nil
+}
+
+// Text returns the bytes of a message as a text, without a copy: nobody may change them any more.
+func Text(value []byte) string {
+	return unsafe.String(unsafe.SliceData(value), len(value)) //nolint:gosec // the callers of UnmarshalRequest leave the bytes alone
 }
