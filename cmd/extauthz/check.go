@@ -38,6 +38,11 @@ func (f *requestFlags) add(c *cobra.Command) {
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "request header, as `Name: value`; may be repeated")
 }
 
+// requestFlagNames are the flags that add defines.
+func requestFlagNames() []string {
+	return []string{"token", "token-file", "method", "path", "host", "body", "header"}
+}
+
 // checkFlags say which server `extauthz check` asks, and about what.
 type checkFlags struct {
 	requestFlags

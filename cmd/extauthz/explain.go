@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"text/tabwriter"
 	"time"
 
@@ -34,7 +35,8 @@ func newExplain() *cobra.Command {
 issuers' keys, and prints each step with what decided it. It runs the code that the server runs, but
 writes nothing: a registration is only shown. It prints claim values, which the server never logs.
 
-The request comes from the flags, or from a captured CheckRequest in JSON. It exits with 0 if the
+The request comes from the flags, or from a captured CheckRequest in JSON, which may be in either form of
+headers and bodies. The token and the key in it are not printed. It exits with 0 if the
 request is allowed and with 3 if it is denied.`,
 		Example: "  extauthz explain --config extauthz.yaml --token-file token.jwt --path /v1/chat/completions",
 		Args:    noArguments,
@@ -46,12 +48,15 @@ request is allowed and with 3 if it is denied.`,
 			if err != nil {
 				return usageError{err}
 			}
-			in, err := request.read(c.InOrStdin(), captured)
+			in, err := request.read(c, captured)
 			if err != nil {
 				return usageError{err}
 			}
 			if profile != "" {
 				in.Attributes.ContextExtensions = map[string]string{"profile": profile}
+			}
+			if err := fileExists(settings.GetStore().GetUrl()); err != nil {
+				return err
 			}
 			e, err := explain(c.Context(), settings, in)
 			if err != nil {
@@ -68,8 +73,8 @@ request is allowed and with 3 if it is denied.`,
 	}
 	addConfigFlag(c, &file)
 	request.add(c)
-	c.Flags().StringVar(&captured, "request", "", "file with a captured CheckRequest in JSON, instead of the flags that describe one")
-	c.Flags().StringVar(&profile, "profile", "", "profile that the Envoy route selects")
+	c.Flags().StringVar(&captured, "request", "", "file with a captured CheckRequest in JSON, instead of the flags that describe a request")
+	c.Flags().StringVar(&profile, "profile", "", "profile that the Envoy route selects, instead of the captured one")
 	c.Flags().StringVarP(&output, "output", "o", "table", "output format: table or json")
 	return c
 }
@@ -142,9 +147,14 @@ func (e *explanation) print(out io.Writer, format string) error {
 }
 
 // read returns the captured request, or the one that the flags describe.
-func (f *requestFlags) read(stdin io.Reader, captured string) (*authv3.CheckRequest, error) {
+func (f *requestFlags) read(c *cobra.Command, captured string) (*authv3.CheckRequest, error) {
 	if captured == "" {
-		return f.request(stdin)
+		return f.request(c.InOrStdin())
+	}
+	for _, flag := range requestFlagNames() {
+		if c.Flags().Changed(flag) {
+			return nil, fmt.Errorf("--%s: not with --request, whose file describes the request", flag)
+		}
 	}
 	data, err := os.ReadFile(captured)
 	if err != nil {
@@ -152,10 +162,28 @@ func (f *requestFlags) read(stdin io.Reader, captured string) (*authv3.CheckRequ
 	}
 	in := new(authv3.CheckRequest)
 	if err := protojson.Unmarshal(data, in); err != nil {
-		return nil, fmt.Errorf("%s: it is no CheckRequest in JSON", captured)
+		return nil, captureError(captured, err)
 	}
 	if in.Attributes == nil {
 		in.Attributes = new(authv3.AttributeContext)
 	}
 	return in, nil
+}
+
+var (
+	jsonPlace    = regexp.MustCompile(`line (\d+:\d+)`)
+	unknownField = regexp.MustCompile(`unknown field "\w+"`)
+)
+
+// captureError says where a file is no CheckRequest. The decoder's own text is left out: it may quote the
+// file, and with it a token.
+func captureError(file string, err error) error {
+	place := file
+	if match := jsonPlace.FindStringSubmatch(err.Error()); match != nil {
+		place += ":" + match[1]
+	}
+	if field := unknownField.FindString(err.Error()); field != "" {
+		return fmt.Errorf("%s: %s; allowed: those of envoy.service.auth.v3.CheckRequest in JSON", place, field)
+	}
+	return fmt.Errorf("%s: must be an envoy.service.auth.v3.CheckRequest in JSON", place)
 }

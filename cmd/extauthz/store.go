@@ -54,7 +54,11 @@ func (f *storeFlags) exists() error {
 	if err != nil {
 		return err
 	}
-	path, ok := strings.CutPrefix(options.URL, "sqlite:")
+	return fileExists(options.URL)
+}
+
+func fileExists(url string) error {
+	path, ok := strings.CutPrefix(url, "sqlite:")
 	if _, err := os.Stat(path); ok && errors.Is(err, fs.ErrNotExist) {
 		return usageError{fmt.Errorf("%s: no such file; `extauthz migrate` makes it", path)}
 	}
