@@ -22,19 +22,23 @@ type Routes struct {
 type routeGroup struct {
 	members  []string
 	literals map[string][]string // methods by path; "" stands for every known one
-	patterns []string
+	patterns []routePattern
 }
+
+// routePattern is a pattern with the text of its path before the first placeholder, which most paths do not
+// begin with.
+type routePattern struct{ pattern, prefix string }
 
 func newRouteGroup(members []string) routeGroup {
 	g := routeGroup{members: members, literals: make(map[string][]string)}
 	for _, pattern := range members {
-		if strings.ContainsAny(pattern, "{*") {
-			g.patterns = append(g.patterns, pattern)
-			continue
-		}
 		method, path, named := strings.Cut(pattern, " ")
 		if !named {
 			method, path = "", pattern
+		}
+		if placeholder := strings.IndexAny(path, "{*"); placeholder >= 0 {
+			g.patterns = append(g.patterns, routePattern{pattern, path[:placeholder]})
+			continue
 		}
 		g.literals[path] = append(g.literals[path], method)
 	}
@@ -47,8 +51,8 @@ func (g routeGroup) match(method, path string) bool {
 			return true
 		}
 	}
-	for _, pattern := range g.patterns {
-		if matchRoute(pattern, method, path) {
+	for _, p := range g.patterns {
+		if strings.HasPrefix(path, p.prefix) && matchRoute(p.pattern, method, path) {
 			return true
 		}
 	}
