@@ -173,7 +173,7 @@ func readAnswer(r *authv3.CheckResponse) answer {
 	if r.GetStatus().GetCode() == 0 { // all that Envoy looks at
 		ok := r.GetOkResponse()
 		a.Decision, a.Status = "allow", 200
-		a.RemoveHeaders = ok.GetHeadersToRemove()
+		a.RemoveHeaders = slices.Sorted(slices.Values(ok.GetHeadersToRemove()))
 		for _, h := range ok.GetHeaders() {
 			a.Headers[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
 		}

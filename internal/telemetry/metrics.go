@@ -54,6 +54,9 @@ func NewMetrics(version string) *Metrics {
 			Help: "Changes of the configuration file, by result (ok, or error: the one before stays in force).",
 		}, []string{"result"}),
 	}
+	for _, result := range []string{"ok", "error"} { // shown from the start, so that an alert sees the first one
+		m.reloads.WithLabelValues(result)
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "extauthz_build_info", Help: "Always 1; the label is the binary's version.",
 		ConstLabels: prometheus.Labels{"version": version},
