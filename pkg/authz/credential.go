@@ -13,15 +13,16 @@ import (
 func bearerFrom(h headers, names []string) (string, error) {
 	var name, value string
 	for _, candidate := range names {
-		for _, v := range h[candidate] {
-			if v == "" {
-				continue
-			}
-			if value != "" {
-				return "", fmt.Errorf("%w: several headers", ErrCredentialsAmbiguous)
-			}
-			name, value = candidate, v
+		values := h[candidate]
+		switch {
+		case len(values) > 1: // an empty copy too: Envoy's joined form shows it as a comma
+			return "", fmt.Errorf("%w: copies of header %s", ErrCredentialsAmbiguous, candidate)
+		case len(values) == 0 || values[0] == "":
+			continue
+		case value != "":
+			return "", fmt.Errorf("%w: several headers", ErrCredentialsAmbiguous)
 		}
+		name, value = candidate, values[0]
 	}
 	switch {
 	case value == "":

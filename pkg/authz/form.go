@@ -17,7 +17,7 @@ const maxModelField = 1024
 // false.
 func formOf(h headers) (media, boundary string, readable bool) {
 	types := h["content-type"]
-	if len(types) != 1 {
+	if len(types) != 1 || strings.Contains(types[0], ",") { // a comma is how Envoy joins two
 		return "", "", len(types) == 0
 	}
 	media, parameters, err := mime.ParseMediaType(types[0])

@@ -211,14 +211,10 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 	}
 }
 
-// encoded reports whether the body has a content coding, which hides what it says.
+// encoded reports whether the body has a content coding, which hides what it says, or several.
 func encoded(h headers) bool {
-	for _, coding := range h["content-encoding"] {
-		if coding != "" && !strings.EqualFold(coding, "identity") {
-			return true
-		}
-	}
-	return false
+	codings := h["content-encoding"]
+	return len(codings) > 1 || len(codings) == 1 && codings[0] != "" && !strings.EqualFold(codings[0], "identity")
 }
 
 // foreignCharset reports whether a content type, in lower case, names a charset in which the body might
