@@ -37,7 +37,7 @@ PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy clean
+.PHONY: help build test flood lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ build: ## Build bin/extauthz
 
 test: deps ## Run every test with the race detector: units, both databases, real Envoy
 	go test -race -count=1 -timeout 10m $(TESTFLAGS) $(PACKAGES)
+
+flood: ## The floods of unknown clients and keys at full size, without the race detector
+	go test -count=1 -run '^TestFloodOf' -v ./cmd/extauthz
 
 lint: $(GOLANGCI_LINT) $(BUF) ## Check style, common mistakes and the protocol files
 	$(GOLANGCI_LINT) run
