@@ -68,7 +68,7 @@ BUILDVCS ?= auto
 # The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
 VULNDB ?= https://vuln.go.dev
 
-.PHONY: help build test test-keycloak bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
+.PHONY: help build test test-keycloak flood bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
   licenses reproducible image deps tools envoy keycloak clean
 
 help: ## List the targets
@@ -87,6 +87,9 @@ test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java 
 bench: envoy ## Measure a check's cost beside a server that decides nothing; on a quiet machine, some minutes
 	@build/servers.sh postgresql
 	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms $(BENCHFLAGS)
+
+flood: ## The floods of unknown clients and keys at full size, without the race detector
+	go test -count=1 -run '^TestFloodOf' -v ./cmd/extauthz
 
 lint: $(GOLANGCI_LINT) $(BUF) ## Check style, common mistakes and the protocol files
 	$(GOLANGCI_LINT) run

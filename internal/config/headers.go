@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"github.com/extauthz/extauthz/internal/config/yamlfile"
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
@@ -12,12 +14,25 @@ type use struct{ path, name string }
 // credential header is stripped, so whoever else reads it would read the wrong thing. One name may carry
 // both the selector and the model of a request only by mistake.
 func (c *checker) headers() {
-	uses := identityHeaders(c.config.GetHeaders())
-	uses = append(uses, listed("credentials.headers", c.config.GetCredentials().GetHeaders())...)
-	if name := c.config.GetPolicy().GetTeams().GetSelectorHeader(); name != "" {
-		uses = append(uses, use{"policy.teams.selector_header", name})
+	identity := identityHeaders(c.config.GetHeaders())
+	own := slices.Concat(identity, listed("credentials.headers", c.config.GetCredentials().GetHeaders()))
+	c.distinct(slices.Concat(own, policyHeaders("policy", c.config.GetPolicy())))
+	for i, profile := range c.config.GetProfiles() {
+		c.distinct(slices.Concat(own, policyHeaders(yamlfile.Element("profiles", i)+".policy", profile.GetPolicy())))
 	}
-	uses = append(uses, listed("policy.model_headers", c.config.GetPolicy().GetModelHeaders())...)
+	// The key may stand where the credential stood, and nowhere else.
+	c.distinct(append(identity, use{"key_header.name", c.config.GetKeyHeader().GetName()}))
+}
+
+func policyHeaders(path string, policy *configv1.Policy) []use {
+	uses := listed(path+".model_headers", policy.GetModelHeaders())
+	if name := policy.GetTeams().GetSelectorHeader(); name != "" {
+		uses = append(uses, use{path + ".teams.selector_header", name})
+	}
+	return uses
+}
+
+func (c *checker) distinct(uses []use) {
 	first := map[string]string{}
 	for _, u := range uses {
 		other, taken := first[u.name]

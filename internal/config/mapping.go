@@ -60,18 +60,20 @@ func profileRegisters(c *configv1.Config) bool {
 	return slices.ContainsFunc(c.GetProfiles(), func(p *configv1.Profile) bool { return p.GetMapping().GetNoMatch() == "auto_register" })
 }
 
-func (c *checker) hasTeams(claims *configv1.Claims) bool {
-	return claims.GetTeamId() != "" || claims.GetTeamIds() != "" || c.config.GetPolicy().GetTeams().GetDefaultTeamId() != ""
+// teamless refuses a fallback to the team for callers who can have none: nothing would restrict them.
+func (c *checker) teamless(path string, claims *configv1.Claims, policy *configv1.Policy, m Mapping) {
+	hasTeams := claims.GetTeamId() != "" || claims.GetTeamIds() != "" || policy.GetTeams().GetDefaultTeamId() != ""
+	if m.Claim != "" && m.NoMatch == "fallback_team_mapping" && !hasTeams {
+		c.file.Report(path, "lets callers pass as their team, but they can have none",
+			"with claims.team_id or claims.team_ids at the issuer, or with policy.teams.default_team_id")
+	}
 }
 
 func (c *checker) issuerMapping(path string, own *configv1.IssuerMapping, claims *configv1.Claims, m Mapping) {
 	if own.GetClaim() != "" && m.NoMatch == "" {
 		c.missingNoMatch(path + ".no_match")
 	}
-	if m.Claim != "" && m.NoMatch == "fallback_team_mapping" && !c.hasTeams(claims) {
-		c.file.Report(c.file.First(path+".no_match", "mapping.no_match"), "lets callers pass as their team, but they can have none",
-			"with claims.team_id or claims.team_ids at the issuer, or with policy.teams.default_team_id")
-	}
+	c.teamless(c.file.First(path+".no_match", "mapping.no_match"), claims, c.config.GetPolicy(), m)
 	if own.NoMatch != nil && m.Claim == "" {
 		c.file.Report(path+".no_match", "is set, but no claim is", "with a claim here, or with mapping.claim")
 	}

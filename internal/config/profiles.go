@@ -2,6 +2,7 @@ package config
 
 import (
 	"github.com/extauthz/extauthz/internal/config/yamlfile"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
 // profiles checks that each is named once, and maps callers in a way that can be.
@@ -14,6 +15,7 @@ func (c *checker) profiles() {
 		}
 		seen[profile.GetName()] = true
 		c.sealed(path+".upstream_credential", profile.GetUpstreamCredential())
+		c.profileTeams(path, profile)
 		own := profile.GetMapping()
 		if own == nil {
 			continue
@@ -30,6 +32,21 @@ func (c *checker) profiles() {
 		}
 	}
 	c.sealed("upstream_credential", c.config.GetUpstreamCredential())
+}
+
+// profileTeams checks what a profile changes of the no-match policy or of the teams that it falls back to.
+func (c *checker) profileTeams(path string, profile *configv1.Profile) {
+	policy := profile.GetPolicy()
+	switch {
+	case policy == nil && profile.GetMapping() == nil:
+		return
+	case policy == nil:
+		policy = c.config.GetPolicy()
+	}
+	place := c.file.First(path+".mapping.no_match", path+".policy")
+	for _, issuer := range c.config.GetIssuers() {
+		c.teamless(place, issuer.GetClaims(), policy, MappingOf(c.config, issuer, profile))
+	}
 }
 
 // sealed refuses to promise the upstream keys that nobody can open.

@@ -1,6 +1,7 @@
 package docstest
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -100,6 +101,45 @@ func withoutBlocks(t *testing.T, page string) string {
 		text = strings.Replace(text, "```"+b.info+"\n"+b.text+"```", "", 1)
 	}
 	return text
+}
+
+// Tests that the pages name exist, and no threat is without one.
+func TestNamedTestsExist(t *testing.T) {
+	exist := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)\(`)
+	err := filepath.WalkDir(envoytest.ModuleRoot(t), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range declared.FindAllStringSubmatch(string(text), -1) {
+			exist[match[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`^(Test|Fuzz)[A-Z][A-Za-z0-9]*$`)
+	for _, page := range pages(t) {
+		for _, word := range coded(withoutBlocks(t, page)) {
+			if named.MatchString(word) && !exist[word] {
+				t.Errorf("%s: there is no test %s", page, word)
+			}
+		}
+	}
+	threats := 0
+	for line := range strings.Lines(section(t, "docs/security.md", "## Threats")) {
+		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| ") && cells[0] != "| threat" {
+			threats++
+			if len(cells) != 3 || !strings.Contains(cells[2], "`Test") {
+				t.Errorf("a threat without a test: %s", line)
+			}
+		}
+	}
+	if threats < 20 {
+		t.Errorf("only %d threats", threats)
+	}
 }
 
 // What the pages link to, and the files in the repository that they name, are there.

@@ -9,42 +9,42 @@ import (
 	"pgregory.net/rapid"
 )
 
-type http = authv3.AttributeContext_HttpRequest
+type httpRequest = authv3.AttributeContext_HttpRequest
 
 // sameRequests are other ways to send the same request.
-func sameRequests() map[string]func(t *rapid.T, h *http) {
-	return map[string]func(t *rapid.T, h *http){
-		"headers in another order": func(t *rapid.T, h *http) {
+func sameRequests() map[string]func(t *rapid.T, h *httpRequest) {
+	return map[string]func(t *rapid.T, h *httpRequest){
+		"headers in another order": func(t *rapid.T, h *httpRequest) {
 			h.HeaderMap.Headers = rapid.Permutation(h.HeaderMap.Headers).Draw(t, "order")
 		},
-		"names in another case": func(_ *rapid.T, h *http) {
+		"names in another case": func(_ *rapid.T, h *httpRequest) {
 			for _, header := range h.HeaderMap.Headers {
 				header.Key = strings.ToUpper(header.Key)
 			}
 		},
-		"headers as text": func(_ *rapid.T, h *http) {
+		"headers as text": func(_ *rapid.T, h *httpRequest) {
 			for _, header := range h.HeaderMap.Headers {
 				header.Value, header.RawValue = string(header.RawValue), nil
 			}
 		},
-		"joined headers": func(_ *rapid.T, h *http) {
+		"joined headers": func(_ *rapid.T, h *httpRequest) {
 			h.Headers = make(map[string]string)
 			for _, header := range h.HeaderMap.Headers {
 				h.Headers[header.Key] = string(header.RawValue)
 			}
 			h.HeaderMap = nil
 		},
-		"a header that means nothing": func(_ *rapid.T, h *http) {
+		"a header that means nothing": func(_ *rapid.T, h *httpRequest) {
 			h.HeaderMap.Headers = append(h.HeaderMap.Headers, &corev3.HeaderValue{Key: "x-other", RawValue: []byte("o1, \xff")})
 		},
-		"a body of text": func(_ *rapid.T, h *http) { h.Body, h.RawBody = string(h.RawBody), nil },
-		"another order of the query": func(t *rapid.T, h *http) {
+		"a body of text": func(_ *rapid.T, h *httpRequest) { h.Body, h.RawBody = string(h.RawBody), nil },
+		"another order of the query": func(t *rapid.T, h *httpRequest) {
 			path, query := splitTarget(h.Path)
 			if query != "" {
 				h.Path = path + "?" + strings.Join(rapid.Permutation(strings.Split(query, "&")).Draw(t, "order"), "&")
 			}
 		},
-		"an escaped path": func(t *rapid.T, h *http) {
+		"an escaped path": func(t *rapid.T, h *httpRequest) {
 			path, query := splitTarget(h.Path)
 			if at := rapid.IntRange(1, len(path)-1).Draw(t, "at"); path[at] != '/' {
 				path = path[:at] + "%" + strings.ToUpper(string("0123456789abcdef"[path[at]>>4])+string("0123456789abcdef"[path[at]&15])) + path[at+1:]

@@ -219,23 +219,10 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 	}
 }
 
-// encoded reports whether the body has a content coding, which hides what it says.
+// encoded reports whether the body has a content coding, which hides what it says, or several.
 func encoded(h headers) bool {
-	for _, sent := range h {
-		if sent.name == "content-encoding" && namesCoding(sent.value) {
-			return true
-		}
-	}
-	return false
-}
-
-func namesCoding(list string) bool {
-	for coding := range strings.SplitSeq(list, ",") {
-		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-			return true
-		}
-	}
-	return false
+	coding, count := h.first("content-encoding")
+	return count > 1 || coding != "" && !strings.EqualFold(coding, "identity")
 }
 
 // foreignCharset reports whether a content type, in lower case, names a charset in which the body might

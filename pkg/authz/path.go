@@ -14,6 +14,21 @@ func splitTarget(target string) (path, query string) {
 	return path, query
 }
 
+// canonicalTarget returns the canonical path and the query of a request target. What RFC 3986 keeps out of a
+// query is refused too: some server cuts there, and an HTTP/1.1 upstream would read a space as the target's end.
+func canonicalTarget(target string) (path, query string, err error) {
+	path, query = splitTarget(target)
+	if path, err = canonicalPath(path); err != nil {
+		return "", "", err
+	}
+	if i := strings.IndexFunc(query, forbiddenInQuery); i >= 0 {
+		return "", "", fmt.Errorf("%w: character %#x in the query", ErrPathAmbiguous, query[i])
+	}
+	return path, query, nil
+}
+
+func forbiddenInQuery(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }
+
 // canonicalPath decodes a path that has exactly one reading and refuses every other. A path that an
 // upstream might read otherwise than we do (dot segments, double slashes, escaped separators,
 // path parameters) is refused rather than repaired: the repair is where readings part.

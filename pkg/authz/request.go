@@ -35,8 +35,7 @@ func (rr *requestReader) read(in *authv3.CheckRequest) (Request, error) {
 	if err := checkMethodAndHost(http.GetMethod(), http.GetHost()); err != nil {
 		return Request{}, err
 	}
-	target, query := splitTarget(http.GetPath())
-	path, err := canonicalPath(target)
+	path, query, err := canonicalTarget(http.GetPath())
 	if err != nil {
 		return Request{}, err
 	}
@@ -46,6 +45,9 @@ func (rr *requestReader) read(in *authv3.CheckRequest) (Request, error) {
 	}
 	if err := rr.readSelector(&r); err != nil {
 		return Request{}, err
+	}
+	if len(http.GetRawBody()) > 0 && http.GetBody() != "" {
+		return Request{}, fmt.Errorf("%w: both forms of the body", ErrRequestMalformed)
 	}
 	body, complete := bodyFrom(http, &r)
 	r.Model, err = rr.models.read(&r, query, body, complete)
@@ -67,7 +69,7 @@ func checkMethodAndHost(method, host string) error {
 	if method == "" || method == "CONNECT" || strings.ContainsFunc(method, notToken) {
 		return fmt.Errorf("%w: method", ErrRequestMalformed)
 	}
-	if !printable(host) || strings.ContainsAny(host, `@,/\ `) {
+	if !printable(host) || strings.ContainsAny(host, `@,/\?# `) {
 		return fmt.Errorf("%w: host", ErrRequestMalformed)
 	}
 	return nil

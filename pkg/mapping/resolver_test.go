@@ -22,7 +22,14 @@ type counted struct {
 	store.Store
 	mappings, registers int
 	// before runs before a call goes on to the store: what another replica does at that moment.
-	beforeRegister, beforeRebind func()
+	beforeRegister, beforeRebind, beforeTouch func()
+}
+
+func (c *counted) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error {
+	if c.beforeTouch != nil {
+		c.beforeTouch()
+	}
+	return c.Store.Touch(ctx, id, idleExpiresAt)
 }
 
 func (c *counted) Mapping(ctx context.Context, s mapping.Subject) (*mapping.Mapping, error) {
@@ -371,6 +378,17 @@ func TestRefusedRegistrationSpendsNoRate(t *testing.T) {
 	if asked := f.store.mappings - before; asked > 1 {
 		t.Errorf("%d look-ups for callers that cannot register", asked)
 	}
+}
+
+// A panic while the use of a key is noted would end the process, and with it every request.
+func TestPanicWhileNotingUse(t *testing.T) {
+	f := newFixture(t, mapping.Reject)
+	entered := make(chan struct{})
+	f.store.beforeTouch = func() { close(entered); panic("a driver's bug") }
+	resolver := mapping.NewResolver(f.config, f.cached)
+	resolver.Used(t.Context(), &keys.Key{ID: keys.Generate().ID(), IdleTimeout: time.Hour})
+	<-entered
+	resolver.Used(t.Context(), &keys.Key{ID: keys.Generate().ID()}) // the process is there, and so is the resolver
 }
 
 // Another replica rebound the caller: the mapping cached here names a blocked key, and is read anew.

@@ -47,6 +47,7 @@ func (r *Resolver) Used(ctx context.Context, key *keys.Key) {
 	go func() {
 		defer r.touches.end(key.ID)
 		defer cancel()
+		defer func() { _ = recover() }()                         // here it would end the process, and leave every request to Envoy's failure mode
 		_ = r.store.Touch(ctx, key.ID, now.Add(key.IdleTimeout)) // counted with the store's other calls
 	}()
 }

@@ -237,6 +237,20 @@ func TestRequireMember(t *testing.T) {
 	}
 }
 
+// CEL quotes what it could not convert, find or compile. That is a claim's value, and the error goes into the log.
+func TestRuleErrorQuotesNoClaim(t *testing.T) {
+	for _, expression := range []string{
+		"int(claims.x) > 0", "timestamp(claims.x) > now", "{'a': true}[claims.x]", "'x'.matches(claims.x)", "dyn(claims)[claims.x] == 1",
+	} {
+		policy := newPolicy(t, teams.Config{Rules: []teams.Rule{{Name: "r", Expression: expression}}}, nil)
+		err := policy.Admit(t.Context(), claimed(map[string]any{"x": "(secret"}), chat("gpt-4o"))
+		var failed *teams.RuleError
+		if !errors.As(err, &failed) || failed.Cause == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", expression, err)
+		}
+	}
+}
+
 func TestStaticTeams(t *testing.T) {
 	static, err := teams.NewStatic([]*teams.Team{{ID: "a", Alias: "A", Models: []string{"gpt-4o"}}, {ID: "b", Alias: "X"}, {ID: "c", Alias: "X", Blocked: true}, {ID: "d"}})
 	if err != nil {
