@@ -15,6 +15,7 @@ const (
 	quickstart = "docs/quickstart.md"
 	reasons    = "docs/reasons.md"
 	operations = "docs/operations.md"
+	policy     = "docs/policy.md"
 )
 
 // block is one fenced block of a page.
