@@ -25,6 +25,7 @@ func TestEveryBlockHasAKind(t *testing.T) {
 		`yaml config`: nil, `yaml resources`: nil, `json`: nil,
 		`yaml config=.*|yaml resources=.*|sh file=.*|python file=.*|sql`: {quickstart},
 		`console`:                         {quickstart, operations},
+		`yaml litellm`:                    {policy},
 		`yaml envoy-(filter|cluster|hcm)`: {readme}, `text`: {readme},
 		`sh`: {readme, quickstart},
 	}

@@ -16,6 +16,7 @@ const (
 	reasons    = "docs/reasons.md"
 	operations = "docs/operations.md"
 	tokens     = "docs/tokens.md"
+	policy     = "docs/policy.md"
 )
 
 // block is one fenced block of a page.

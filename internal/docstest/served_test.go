@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -23,10 +22,8 @@ import (
 )
 
 const servedConfig = `
-server: {address: "127.0.0.1:0"}
-telemetry: {address: "127.0.0.1:0"}
 issuers:
-- issuer: %s
+- issuer: https://idp.example.com/realms/acme
   audiences: [llm-gateway]
   claims: {user_id: sub, team_id: team}
 mapping: {claim: sub, no_match: reject}
@@ -41,8 +38,11 @@ mappings: [{claim: sub, value: alice, key: k}]
 
 // TestTelemetry compares the tables of metrics, log fields and metadata with what a real server shows after an allow and denials.
 func TestTelemetry(t *testing.T) {
-	s := serve(t)
-	answers := []map[string]any{s.check("alice", "a"), s.check("bob", "a"), s.check("alice", "")}
+	s := serve(t, servedConfig, servedResources)
+	check := func(user, team string) map[string]any {
+		return s.check(map[string]any{"sub": user, "team": team}, "POST", "/v1/chat/completions", `{"model":"gpt-4o"}`)
+	}
+	answers := []map[string]any{check("alice", "a"), check("bob", "a"), check("alice", "")}
 	t.Run("metrics", func(t *testing.T) {
 		compare(t, "metric and labels", documentedMetrics(t), s.metrics())
 	})
@@ -112,11 +112,14 @@ type served struct {
 	stop               func()
 }
 
-func serve(t *testing.T) *served {
+// serve runs a configuration for the issuer of the examples, with these resources.
+func serve(t *testing.T, config, resources string) *served {
 	t.Helper()
 	s := &served{t: t, ended: make(chan struct{}), issuer: issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms("ES256"))}
 	dir := t.TempDir()
-	for file, text := range map[string]string{"extauthz.yaml": fmt.Sprintf(servedConfig, s.issuer.URL()), "resources.yaml": servedResources} {
+	config = "server: {address: '127.0.0.1:0'}\ntelemetry: {address: '127.0.0.1:0'}\n" +
+		strings.ReplaceAll(config, "https://idp.example.com/realms/acme", s.issuer.URL())
+	for file, text := range map[string]string{"extauthz.yaml": config, "resources.yaml": resources} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -177,10 +180,10 @@ func (s *served) readLog(out io.Reader, ready chan<- struct{}) {
 }
 
 // check asks the server and returns what `extauthz check -o json` prints.
-func (s *served) check(user, team string) map[string]any {
+func (s *served) check(claims map[string]any, method, path, body string) map[string]any {
 	s.t.Helper()
-	command := exec.CommandContext(s.t.Context(), binary, "check", "--address", s.address, "-o", "json", "--token-file", "-", "--body", `{"model":"gpt-4o"}`)
-	command.Stdin = strings.NewReader(s.issuer.Mint(map[string]any{"sub": user, "team": team}))
+	command := exec.CommandContext(s.t.Context(), binary, "check", "--address", s.address, "-o", "json", "--token-file", "-", "-X", method, "--path", path, "--body", body)
+	command.Stdin = strings.NewReader(s.issuer.Mint(claims))
 	out, err := command.Output() // a denial ends with 3
 	answer := make(map[string]any)
 	if json.Unmarshal(out, &answer) != nil || answer["metadata"] == nil {
