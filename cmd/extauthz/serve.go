@@ -18,7 +18,7 @@ func newServe() *cobra.Command {
 Decisions are logged to standard output, one JSON object a line.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := config.Load(file)
+			settings, err := config.LoadToServe(file)
 			if err != nil {
 				return usageError{err}
 			}
@@ -42,7 +42,7 @@ func newConfig() *cobra.Command {
 		Short: "Check a configuration file as `extauthz serve` would",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := config.Load(file)
+			settings, err := config.LoadToServe(file)
 			if err != nil {
 				return usageError{err}
 			}

@@ -102,7 +102,7 @@ func (f *storeFlags) seal(set *resource.Set) error {
 	if err != nil {
 		return usageError{err}
 	}
-	seals, err := openKeyset(settings.GetSealing(), nil)
+	seals, err := openKeyset(settings.GetSealing())
 	if err != nil || seals == nil {
 		return err
 	}

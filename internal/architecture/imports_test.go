@@ -17,6 +17,7 @@ func allowed() map[string][]string {
 	return map[string][]string{
 		"internal/cache":               {},
 		"internal/trace":               {},
+		"internal/transport":           {},
 		"pkg/token":                    {},
 		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/trace"},
 		"pkg/keys":                     {"pkg/teams"},
@@ -25,7 +26,7 @@ func allowed() map[string][]string {
 		"internal/telemetry":           append([]string{"pkg/authz"}, domain...),
 		"internal/resource":            append([]string{"internal/config/yamlfile", "proto/extauthz/config/v1"}, domain...),
 		"internal/config/yamlfile":     {},
-		"internal/config":              append([]string{"internal/config/yamlfile", "internal/resource", "proto/extauthz/config/v1"}, domain...),
+		"internal/config":              append([]string{"internal/config/yamlfile", "internal/resource", "internal/transport", "proto/extauthz/config/v1"}, domain...),
 		"internal/store":               append([]string{"internal/store/postgres", "internal/store/sqlite", "internal/store/rows"}, store...),
 		"internal/store/rows":          store,
 		"internal/store/postgres":      append([]string{"internal/store/rows"}, store...),

@@ -69,6 +69,10 @@ type plan struct {
 	servers int
 	// envoy changes the shipped Envoy configuration.
 	envoy func(tree map[string]any)
+	// server is more keys of the section of that name; telemetry is likewise.
+	server, telemetry string
+	// envoyFile is a shipped Envoy configuration; empty means envoytest.TCP.
+	envoyFile string
 	// socket puts the server on a Unix socket, behind the shipped sidecar configuration.
 	socket bool
 	// unmigrated leaves the database as it is.
@@ -95,8 +99,9 @@ func newSite(t *testing.T, store database, p plan) *site {
 	if p.socket {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), s.issuer.URL(), claims, p.config)
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s%s}\ntelemetry: {address: '127.0.0.1:0'%s}\n"+
+		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s",
+		address, cmp.Or(p.drainDelay, "0s"), p.server, p.telemetry, store.url(), s.issuer.URL(), claims, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +192,7 @@ func (s *site) serve(p plan) *server {
 	go v.readLog(out, started)
 	s.t.Cleanup(v.stop)
 	v.await("listen", started)
-	options := envoytest.Options{Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
+	options := envoytest.Options{ConfigFile: p.envoyFile, Authz: v.address, Upstream: s.upstream.Address, Edit: p.envoy}
 	if p.socket {
 		options.ConfigFile, options.Authz = envoytest.Sidecar, "unix://"+v.address
 	}

@@ -44,6 +44,15 @@ func TestSidecarDiffersInTheAuthorizerOnly(t *testing.T) {
 	}
 }
 
+func TestMTLSDiffersInTheTransportSocketOnly(t *testing.T) {
+	tcp, mtls := load(t, envoytest.TCP), load(t, envoytest.MTLS)
+	delete(mtls, "node") // the files of secrets need one
+	delete(envoytest.Cluster(mtls, "extauthz"), "transport_socket")
+	if !reflect.DeepEqual(tcp, mtls) {
+		t.Errorf("%s and %s differ in more than the transport socket to extauthz", envoytest.TCP, envoytest.MTLS)
+	}
+}
+
 func TestKubernetesSidecarIsTheShippedFileWithTheAddressesOfAPod(t *testing.T) {
 	const copied = "deploy/k8s/overlays/sidecar/envoy.yaml"
 	want := strings.NewReplacer(

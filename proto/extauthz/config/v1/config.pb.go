@@ -486,9 +486,13 @@ type Server struct {
 	Reflection *bool `protobuf:"varint,8,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
 	// How long checks are still answered after health and readiness say that the server is going, so that Envoy's health
 	// checks can see it. 0s suits a server that is alone.
-	DrainDelay    *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DrainDelay *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
+	// TLS on the address. Unset means plain gRPC. Not with a unix address, whose permissions say who may connect.
+	Tls *TLS `protobuf:"bytes,10,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How many connections may be open at once. Further ones wait until one closes.
+	MaxConnections *uint32 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3,oneof" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -584,18 +588,110 @@ func (x *Server) GetDrainDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *Server) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Server) GetMaxConnections() uint32 {
+	if x != nil && x.MaxConnections != nil {
+		return *x.MaxConnections
+	}
+	return 0
+}
+
+// TLS is how a listener shows who it is and, with `client_ca_file`, requires the same of its clients. TLS 1.3 is the only
+// version. The files are read again when they change. Relative paths are relative to the working directory.
+type TLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A PEM file with the certificate, followed by its intermediate certificates.
+	CertFile *string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3,oneof" json:"cert_file,omitempty"`
+	// A PEM file with the certificate's private key.
+	KeyFile *string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3,oneof" json:"key_file,omitempty"`
+	// A PEM file of the CA certificates that a client's certificate must chain to. Unset means that clients need none.
+	ClientCaFile *string `protobuf:"bytes,3,opt,name=client_ca_file,json=clientCaFile,proto3,oneof" json:"client_ca_file,omitempty"`
+	// The clients that may connect, by a SPIFFE id (the certificate's only URI name) or a DNS name among the
+	// certificate's alternative names, compared byte for byte. The common name is not looked at, and nothing is a wildcard.
+	// Unset means every client with a certificate of `client_ca_file`.
+	AllowedClients []string `protobuf:"bytes,4,rep,name=allowed_clients,json=allowedClients,proto3" json:"allowed_clients,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TLS) Reset() {
+	*x = TLS{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLS) ProtoMessage() {}
+
+func (x *TLS) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLS.ProtoReflect.Descriptor instead.
+func (*TLS) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TLS) GetCertFile() string {
+	if x != nil && x.CertFile != nil {
+		return *x.CertFile
+	}
+	return ""
+}
+
+func (x *TLS) GetKeyFile() string {
+	if x != nil && x.KeyFile != nil {
+		return *x.KeyFile
+	}
+	return ""
+}
+
+func (x *TLS) GetClientCaFile() string {
+	if x != nil && x.ClientCaFile != nil {
+		return *x.ClientCaFile
+	}
+	return ""
+}
+
+func (x *TLS) GetAllowedClients() []string {
+	if x != nil {
+		return x.AllowedClients
+	}
+	return nil
+}
+
 // Telemetry is the HTTP server for /metrics, /livez and /readyz.
 type Telemetry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The address to listen on: host:port. An empty host listens on every interface.
-	Address       *string `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	Address *string `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	// TLS on the address. Unset means plain HTTP. With `client_ca_file`, Kubernetes' HTTP probes cannot connect.
+	Tls           *TLS `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +703,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +716,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Telemetry) GetAddress() string {
@@ -628,6 +724,13 @@ func (x *Telemetry) GetAddress() string {
 		return *x.Address
 	}
 	return ""
+}
+
+func (x *Telemetry) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
 }
 
 // Store is the database.
@@ -649,7 +752,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +764,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +777,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Store) GetUrl() string {
@@ -721,7 +824,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +836,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +849,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Cache) GetTtl() *durationpb.Duration {
@@ -808,7 +911,7 @@ type Issuer struct {
 
 func (x *Issuer) Reset() {
 	*x = Issuer{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +923,7 @@ func (x *Issuer) String() string {
 func (*Issuer) ProtoMessage() {}
 
 func (x *Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +936,7 @@ func (x *Issuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
 func (*Issuer) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Issuer) GetIssuer() string {
@@ -947,7 +1050,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1062,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1075,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rule) GetName() string {
@@ -1027,7 +1130,7 @@ type Claims struct {
 
 func (x *Claims) Reset() {
 	*x = Claims{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1142,7 @@ func (x *Claims) String() string {
 func (*Claims) ProtoMessage() {}
 
 func (x *Claims) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1155,7 @@ func (x *Claims) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claims.ProtoReflect.Descriptor instead.
 func (*Claims) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Claims) GetUserId() string {
@@ -1119,7 +1222,7 @@ type IssuerMapping struct {
 
 func (x *IssuerMapping) Reset() {
 	*x = IssuerMapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1234,7 @@ func (x *IssuerMapping) String() string {
 func (*IssuerMapping) ProtoMessage() {}
 
 func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1247,7 @@ func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerMapping.ProtoReflect.Descriptor instead.
 func (*IssuerMapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IssuerMapping) GetClaim() string {
@@ -1199,7 +1302,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1314,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1327,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Policy) GetPublicRoutes() []string {
@@ -1303,7 +1406,7 @@ type AdminPolicy struct {
 
 func (x *AdminPolicy) Reset() {
 	*x = AdminPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1418,7 @@ func (x *AdminPolicy) String() string {
 func (*AdminPolicy) ProtoMessage() {}
 
 func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1431,7 @@ func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminPolicy.ProtoReflect.Descriptor instead.
 func (*AdminPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AdminPolicy) GetScope() string {
@@ -1360,7 +1463,7 @@ type RoleRule struct {
 
 func (x *RoleRule) Reset() {
 	*x = RoleRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1475,7 @@ func (x *RoleRule) String() string {
 func (*RoleRule) ProtoMessage() {}
 
 func (x *RoleRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1488,7 @@ func (x *RoleRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleRule.ProtoReflect.Descriptor instead.
 func (*RoleRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleRule) GetRole() string {
@@ -1424,7 +1527,7 @@ type ScopeRule struct {
 
 func (x *ScopeRule) Reset() {
 	*x = ScopeRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1539,7 @@ func (x *ScopeRule) String() string {
 func (*ScopeRule) ProtoMessage() {}
 
 func (x *ScopeRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1552,7 @@ func (x *ScopeRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeRule.ProtoReflect.Descriptor instead.
 func (*ScopeRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScopeRule) GetScope() string {
@@ -1495,7 +1598,7 @@ type TeamPolicy struct {
 
 func (x *TeamPolicy) Reset() {
 	*x = TeamPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1610,7 @@ func (x *TeamPolicy) String() string {
 func (*TeamPolicy) ProtoMessage() {}
 
 func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1623,7 @@ func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamPolicy.ProtoReflect.Descriptor instead.
 func (*TeamPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TeamPolicy) GetDefaultTeamId() string {
@@ -1590,7 +1693,7 @@ type StaticTeam struct {
 
 func (x *StaticTeam) Reset() {
 	*x = StaticTeam{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1705,7 @@ func (x *StaticTeam) String() string {
 func (*StaticTeam) ProtoMessage() {}
 
 func (x *StaticTeam) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1718,7 @@ func (x *StaticTeam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticTeam.ProtoReflect.Descriptor instead.
 func (*StaticTeam) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StaticTeam) GetId() string {
@@ -1687,7 +1790,7 @@ type RouteGroup struct {
 
 func (x *RouteGroup) Reset() {
 	*x = RouteGroup{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1802,7 @@ func (x *RouteGroup) String() string {
 func (*RouteGroup) ProtoMessage() {}
 
 func (x *RouteGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1815,7 @@ func (x *RouteGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGroup.ProtoReflect.Descriptor instead.
 func (*RouteGroup) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RouteGroup) GetName() string {
@@ -1752,7 +1855,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1867,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1880,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Mapping) GetClaim() string {
@@ -1840,7 +1943,7 @@ type AutoRegister struct {
 
 func (x *AutoRegister) Reset() {
 	*x = AutoRegister{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1955,7 @@ func (x *AutoRegister) String() string {
 func (*AutoRegister) ProtoMessage() {}
 
 func (x *AutoRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1968,7 @@ func (x *AutoRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoRegister.ProtoReflect.Descriptor instead.
 func (*AutoRegister) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AutoRegister) GetMaxKeysPerTeam() uint32 {
@@ -1911,7 +2014,7 @@ type ScopedTemplate struct {
 
 func (x *ScopedTemplate) Reset() {
 	*x = ScopedTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2026,7 @@ func (x *ScopedTemplate) String() string {
 func (*ScopedTemplate) ProtoMessage() {}
 
 func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2039,7 @@ func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopedTemplate.ProtoReflect.Descriptor instead.
 func (*ScopedTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ScopedTemplate) GetIssuer() string {
@@ -1986,7 +2089,7 @@ type KeyTemplate struct {
 
 func (x *KeyTemplate) Reset() {
 	*x = KeyTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2101,7 @@ func (x *KeyTemplate) String() string {
 func (*KeyTemplate) ProtoMessage() {}
 
 func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2114,7 @@ func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTemplate.ProtoReflect.Descriptor instead.
 func (*KeyTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KeyTemplate) GetModels() []string {
@@ -2084,7 +2187,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2199,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2212,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Credentials) GetHeaders() []string {
@@ -2152,7 +2255,7 @@ type IdentityHeaders struct {
 
 func (x *IdentityHeaders) Reset() {
 	*x = IdentityHeaders{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2267,7 @@ func (x *IdentityHeaders) String() string {
 func (*IdentityHeaders) ProtoMessage() {}
 
 func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2280,7 @@ func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeaders.ProtoReflect.Descriptor instead.
 func (*IdentityHeaders) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IdentityHeaders) GetKeyId() string {
@@ -2249,7 +2352,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2364,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2377,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Log) GetLevel() string {
@@ -2348,7 +2451,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')H\x00R\x04name\x88\x01\x01\x12$\n" +
 	"\x06prefix\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@H\x01R\x06prefix\x88\x01\x01B\a\n" +
 	"\x05_nameB\t\n" +
-	"\a_prefix\"\xba\a\n" +
+	"\a_prefix\"\xb4\b\n" +
 	"\x06Server\x12\x98\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n" +
 	"\aaddress\x12:host:port such as 127.0.0.1:9001, or unix:///absolute/path\x1a,this.matches('^(unix:///.+|.*:[0-9]{1,5})$')H\x00R\aaddress\x88\x01\x01\x12u\n" +
@@ -2369,7 +2472,10 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"reflection\x18\b \x01(\bH\aR\n" +
 	"reflection\x88\x01\x01\x12M\n" +
 	"\vdrain_delay\x18\t \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00H\bR\n" +
-	"drainDelay\x88\x01\x01B\n" +
+	"drainDelay\x88\x01\x01\x12)\n" +
+	"\x03tls\x18\n" +
+	" \x01(\v2\x17.extauthz.config.v1.TLSR\x03tls\x129\n" +
+	"\x0fmax_connections\x18\v \x01(\rB\v\xbaH\b*\x06\x18\xc0\x84=(\x01H\tR\x0emaxConnections\x88\x01\x01B\n" +
 	"\n" +
 	"\b_addressB\x0e\n" +
 	"\f_socket_modeB\x10\n" +
@@ -2379,10 +2485,24 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x13_max_connection_ageB\x10\n" +
 	"\x0e_drain_timeoutB\r\n" +
 	"\v_reflectionB\x0e\n" +
-	"\f_drain_delay\"\x8a\x01\n" +
+	"\f_drain_delayB\x12\n" +
+	"\x10_max_connections\"\xe6\x03\n" +
+	"\x03TLS\x12,\n" +
+	"\tcert_file\x18\x01 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x00R\bcertFile\x88\x01\x01\x12*\n" +
+	"\bkey_file\x18\x02 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x01R\akeyFile\x88\x01\x01\x122\n" +
+	"\x0eclient_ca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x02R\fclientCaFile\x88\x01\x01\x12\xa2\x02\n" +
+	"\x0fallowed_clients\x18\x04 \x03(\tB\xf8\x01\xbaH\xf4\x01\x92\x01\xf0\x01\x18\x01\"\xeb\x01\xba\x01\xe7\x01\n" +
+	"\vclient_name\x12Oa SPIFFE id such as spiffe://example.org/envoy, or a DNS name without wildcards\x1a\x86\x01this.size() <= 2048 && !this.isIp() && this.matches('^(spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+|[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*)$')R\x0eallowedClientsB\f\n" +
+	"\n" +
+	"_cert_fileB\v\n" +
+	"\t_key_fileB\x11\n" +
+	"\x0f_client_ca_file\"\xb5\x01\n" +
 	"\tTelemetry\x12q\n" +
 	"\aaddress\x18\x01 \x01(\tBR\xbaHO\xba\x01L\n" +
-	"\aaddress\x12 host:port such as 127.0.0.1:9003\x1a\x1fthis.matches('^.*:[0-9]{1,5}$')H\x00R\aaddress\x88\x01\x01B\n" +
+	"\aaddress\x12 host:port such as 127.0.0.1:9003\x1a\x1fthis.matches('^.*:[0-9]{1,5}$')H\x00R\aaddress\x88\x01\x01\x12)\n" +
+	"\x03tls\x18\x02 \x01(\v2\x17.extauthz.config.v1.TLSR\x03tlsB\n" +
 	"\n" +
 	"\b_address\"\xfe\x02\n" +
 	"\x05Store\x12\x98\x01\n" +
@@ -2689,7 +2809,7 @@ func file_extauthz_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_extauthz_config_v1_config_proto_rawDescData
 }
 
-var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: extauthz.config.v1.Config
 	(*Profile)(nil),             // 1: extauthz.config.v1.Profile
@@ -2697,79 +2817,82 @@ var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Sealing)(nil),             // 3: extauthz.config.v1.Sealing
 	(*KeyHeader)(nil),           // 4: extauthz.config.v1.KeyHeader
 	(*Server)(nil),              // 5: extauthz.config.v1.Server
-	(*Telemetry)(nil),           // 6: extauthz.config.v1.Telemetry
-	(*Store)(nil),               // 7: extauthz.config.v1.Store
-	(*Cache)(nil),               // 8: extauthz.config.v1.Cache
-	(*Issuer)(nil),              // 9: extauthz.config.v1.Issuer
-	(*Rule)(nil),                // 10: extauthz.config.v1.Rule
-	(*Claims)(nil),              // 11: extauthz.config.v1.Claims
-	(*IssuerMapping)(nil),       // 12: extauthz.config.v1.IssuerMapping
-	(*Policy)(nil),              // 13: extauthz.config.v1.Policy
-	(*AdminPolicy)(nil),         // 14: extauthz.config.v1.AdminPolicy
-	(*RoleRule)(nil),            // 15: extauthz.config.v1.RoleRule
-	(*ScopeRule)(nil),           // 16: extauthz.config.v1.ScopeRule
-	(*TeamPolicy)(nil),          // 17: extauthz.config.v1.TeamPolicy
-	(*StaticTeam)(nil),          // 18: extauthz.config.v1.StaticTeam
-	(*RouteGroup)(nil),          // 19: extauthz.config.v1.RouteGroup
-	(*Mapping)(nil),             // 20: extauthz.config.v1.Mapping
-	(*AutoRegister)(nil),        // 21: extauthz.config.v1.AutoRegister
-	(*ScopedTemplate)(nil),      // 22: extauthz.config.v1.ScopedTemplate
-	(*KeyTemplate)(nil),         // 23: extauthz.config.v1.KeyTemplate
-	(*Credentials)(nil),         // 24: extauthz.config.v1.Credentials
-	(*IdentityHeaders)(nil),     // 25: extauthz.config.v1.IdentityHeaders
-	(*Log)(nil),                 // 26: extauthz.config.v1.Log
-	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
+	(*TLS)(nil),                 // 6: extauthz.config.v1.TLS
+	(*Telemetry)(nil),           // 7: extauthz.config.v1.Telemetry
+	(*Store)(nil),               // 8: extauthz.config.v1.Store
+	(*Cache)(nil),               // 9: extauthz.config.v1.Cache
+	(*Issuer)(nil),              // 10: extauthz.config.v1.Issuer
+	(*Rule)(nil),                // 11: extauthz.config.v1.Rule
+	(*Claims)(nil),              // 12: extauthz.config.v1.Claims
+	(*IssuerMapping)(nil),       // 13: extauthz.config.v1.IssuerMapping
+	(*Policy)(nil),              // 14: extauthz.config.v1.Policy
+	(*AdminPolicy)(nil),         // 15: extauthz.config.v1.AdminPolicy
+	(*RoleRule)(nil),            // 16: extauthz.config.v1.RoleRule
+	(*ScopeRule)(nil),           // 17: extauthz.config.v1.ScopeRule
+	(*TeamPolicy)(nil),          // 18: extauthz.config.v1.TeamPolicy
+	(*StaticTeam)(nil),          // 19: extauthz.config.v1.StaticTeam
+	(*RouteGroup)(nil),          // 20: extauthz.config.v1.RouteGroup
+	(*Mapping)(nil),             // 21: extauthz.config.v1.Mapping
+	(*AutoRegister)(nil),        // 22: extauthz.config.v1.AutoRegister
+	(*ScopedTemplate)(nil),      // 23: extauthz.config.v1.ScopedTemplate
+	(*KeyTemplate)(nil),         // 24: extauthz.config.v1.KeyTemplate
+	(*Credentials)(nil),         // 25: extauthz.config.v1.Credentials
+	(*IdentityHeaders)(nil),     // 26: extauthz.config.v1.IdentityHeaders
+	(*Log)(nil),                 // 27: extauthz.config.v1.Log
+	(*durationpb.Duration)(nil), // 28: google.protobuf.Duration
 }
 var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	5,  // 0: extauthz.config.v1.Config.server:type_name -> extauthz.config.v1.Server
-	6,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
-	7,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
-	8,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
-	9,  // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
-	13, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
-	20, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
-	24, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
-	25, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
-	26, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
+	7,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
+	8,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
+	9,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
+	10, // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
+	14, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
+	21, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
+	25, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
+	26, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
+	27, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
 	1,  // 10: extauthz.config.v1.Config.profiles:type_name -> extauthz.config.v1.Profile
 	3,  // 11: extauthz.config.v1.Config.sealing:type_name -> extauthz.config.v1.Sealing
 	4,  // 12: extauthz.config.v1.Config.key_header:type_name -> extauthz.config.v1.KeyHeader
-	13, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
+	14, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
 	2,  // 14: extauthz.config.v1.Profile.mapping:type_name -> extauthz.config.v1.ProfileMapping
-	27, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
-	27, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
-	27, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
-	27, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
-	27, // 19: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
-	27, // 20: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	27, // 21: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	27, // 22: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
-	27, // 23: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
-	27, // 24: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
-	11, // 25: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
-	12, // 26: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
-	10, // 27: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
-	14, // 28: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
-	15, // 29: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
-	16, // 30: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
-	17, // 31: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
-	19, // 32: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
-	10, // 33: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
-	10, // 34: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
-	18, // 35: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
-	27, // 36: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
-	27, // 37: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
-	21, // 38: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	23, // 39: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	22, // 40: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
-	23, // 41: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
-	27, // 42: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	27, // 43: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	28, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
+	28, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
+	28, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
+	28, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
+	6,  // 19: extauthz.config.v1.Server.tls:type_name -> extauthz.config.v1.TLS
+	6,  // 20: extauthz.config.v1.Telemetry.tls:type_name -> extauthz.config.v1.TLS
+	28, // 21: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
+	28, // 22: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	28, // 23: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	28, // 24: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
+	28, // 25: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
+	28, // 26: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
+	12, // 27: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
+	13, // 28: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
+	11, // 29: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
+	15, // 30: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
+	16, // 31: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
+	17, // 32: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
+	18, // 33: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
+	20, // 34: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
+	11, // 35: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
+	11, // 36: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
+	19, // 37: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
+	28, // 38: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
+	28, // 39: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
+	22, // 40: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
+	24, // 41: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	23, // 42: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
+	24, // 43: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
+	28, // 44: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	28, // 45: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
@@ -2790,7 +2913,7 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
-	file_extauthz_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
@@ -2803,13 +2926,14 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[25].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_extauthz_config_v1_config_proto_rawDesc), len(file_extauthz_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
