@@ -17,7 +17,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // requestFlags describe a request, as Envoy would have seen it.
@@ -46,6 +45,7 @@ func requestFlagNames() []string {
 // checkFlags say which server `extauthz check` asks, and about what.
 type checkFlags struct {
 	requestFlags
+	tls     tlsFlags
 	address string
 	output  string
 	timeout time.Duration
@@ -57,12 +57,14 @@ func newCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Ask a running server what it decides for a request",
 		Long: `check sends a request to a running server the way Envoy would and prints the decision, its reason and
-the headers. It exits with 0 if the request is allowed and with 3 if it is denied.`,
+the headers. It exits with 0 if the request is allowed and with 3 if it is denied. With --ca-file, --cert-file
+or --server-name it speaks TLS.`,
 		Example: "  extauthz check --token-file token.jwt --path /v1/chat/completions --body '{\"model\":\"gpt-4o\"}'",
 		Args:    noArguments,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	f.add(c)
+	f.tls.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.address, "address", "127.0.0.1:9001", "where the server listens: host:port or unix:///path")
 	flags.StringVarP(&f.output, "output", "o", "table", "output format: table or json")
@@ -142,7 +144,11 @@ func (f *checkFlags) ask(ctx context.Context, request *authv3.CheckRequest) (*au
 	if _, _, err := net.SplitHostPort(f.address); err != nil && !strings.HasPrefix(f.address, "unix:///") {
 		return nil, usageError{fmt.Errorf("--address %q: must be host:port or unix:///path", f.address)}
 	}
-	connection, err := grpc.NewClient(f.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds, err := f.tls.credentials()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	connection, err := grpc.NewClient(f.address, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 		return nil, err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing(), nil)
+	seals, err := openKeyset(c.GetSealing())
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,70 +14,48 @@ import (
 	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
-// keysetFile is the keyset that seals keys, read again when its file changes. The zero pointer watches
-// nothing.
+// keysetFile is the keyset that seals keys, read again when its file changes. Rotation waits for that
+// twice: until every replica can open what the new key sealed, and until none seals with the old one.
 type keysetFile struct {
 	path   string
-	logger *slog.Logger
 	sealer atomic.Pointer[keys.Sealer]
 	read   string // what sealer was made from
 }
 
-// keysetInterval is how often the file is looked at. Rotation waits for it twice: until every replica can
-// open what the new key sealed, and until none seals with the old one.
-const keysetInterval = 5 * time.Second
-
 // openKeyset reads the keyset of the configuration; nil if there is none.
-func openKeyset(s *configv1.Sealing, logger *slog.Logger) (*keysetFile, error) {
+func openKeyset(s *configv1.Sealing) (*keysetFile, error) {
 	if s == nil {
 		return nil, nil
 	}
-	k := &keysetFile{path: s.GetKeysetFile(), logger: logger}
-	return k, k.load()
+	k := &keysetFile{path: s.GetKeysetFile()}
+	_, err := k.load()
+	return k, err
 }
 
-func (k *keysetFile) load() error {
+// watched is the file, if there is one.
+func (k *keysetFile) watched() []watched {
+	if k == nil {
+		return nil
+	}
+	return []watched{{name: "keyset", load: k.load}}
+}
+
+// load reads the file, and reports whether what it holds is new.
+func (k *keysetFile) load() (bool, error) {
 	data, err := os.ReadFile(k.path)
 	if err != nil {
-		return fmt.Errorf("sealing.keyset_file: %w", err)
+		return false, fmt.Errorf("sealing.keyset_file: %w", err)
 	}
 	if string(data) == k.read {
-		return nil
+		return false, nil
 	}
 	sealer, err := keys.NewSealer(data)
 	if err != nil {
-		return fmt.Errorf("sealing.keyset_file: %s: %w", k.path, err)
+		return false, fmt.Errorf("sealing.keyset_file: %s: %w", k.path, err)
 	}
 	k.sealer.Store(sealer)
 	k.read = string(data)
-	return nil
-}
-
-// watch reads the file again and again until ctx ends. A file that cannot be used leaves the last good
-// keyset in place, and says so once.
-func (k *keysetFile) watch(ctx context.Context) {
-	if k == nil {
-		return
-	}
-	ticker := time.NewTicker(keysetInterval)
-	defer ticker.Stop()
-	failed := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		before, err := k.sealer.Load(), k.load()
-		switch {
-		case err != nil && err.Error() != failed:
-			failed = err.Error()
-			k.logger.Error("keyset not reloaded", "error", failed)
-		case err == nil && k.sealer.Load() != before:
-			k.logger.Info("keyset reloaded")
-			failed = ""
-		}
-	}
+	return true, nil
 }
 
 func (k *keysetFile) seal(secret keys.Secret) ([]byte, error) { return k.sealer.Load().Seal(secret) }

@@ -32,7 +32,7 @@ func readConfig(path string) (*configv1.Config, configFile, error) {
 	if err != nil {
 		return nil, configFile{}, err
 	}
-	c, err := config.Parse(path, data, os.LookupEnv)
+	c, err := config.ParseToServe(path, data, os.LookupEnv)
 	return c, configFile{path, data}, err
 }
 
@@ -135,7 +135,7 @@ func (c *configuration) reload(unchangedToo bool) bool {
 	if err == nil {
 		err = c.take(data)
 	}
-	c.metrics.Reloaded(err)
+	c.metrics.FilesReloaded("configuration", err)
 	if err != nil {
 		c.logger.Error("configuration not reloaded, the one before stays in force", "error", err.Error())
 		return false
@@ -145,7 +145,7 @@ func (c *configuration) reload(unchangedToo bool) bool {
 }
 
 func (c *configuration) take(data []byte) error {
-	next, err := config.Parse(c.file.path, data, os.LookupEnv)
+	next, err := config.ParseToServe(c.file.path, data, os.LookupEnv)
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -37,7 +38,7 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 		return err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing(), logger)
+	seals, err := openKeyset(c.GetSealing())
 	if err != nil {
 		return usageError{err}
 	}
@@ -53,24 +54,26 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 		return usageError{err}
 	}
 
-	listener, err := listen(c.GetServer().GetAddress(), c.GetServer().GetSocketMode())
+	listener, err := openServerEndpoint(c.GetServer())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	telemetryListener, err := listen(c.GetTelemetry().GetAddress(), "")
+	telemetryListener, err := openTelemetryEndpoint(c.GetTelemetry())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = telemetryListener.Close() }()
+	listener.warnIfOpen(logger)
 
 	checks := health.NewServer()
 	ready := &readiness{checks: checks, verifier: &decisions.verifier, store: rows.store, logger: logger}
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
-		logger: logger, decisions: decisions, ready: ready, seals: seals, store: rows.store,
-		grpc:         authz.NewGRPCServer(decisions.server, checks, grpcOptions(c.GetServer())),
-		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
+		logger: logger, metrics: metrics, decisions: decisions, ready: ready, store: rows.store,
+		files:        slices.Concat(seals.watched(), listener.watched(metrics), telemetryListener.watched(metrics)),
+		grpc:         authz.NewGRPCServer(decisions.server, checks, grpcOptions(c.GetServer(), listener.credentials(logger))),
+		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check), telemetryListener.tlsConfig(), logger),
 		drainDelay:   c.GetServer().GetDrainDelay().AsDuration(),
 		drainTimeout: c.GetServer().GetDrainTimeout().AsDuration(),
 	}
@@ -80,12 +83,13 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	return s.run(ctx, listener, telemetryListener)
 }
 
-func grpcOptions(s *configv1.Server) authz.GRPCOptions {
+func grpcOptions(s *configv1.Server, creds credentials.TransportCredentials) authz.GRPCOptions {
 	return authz.GRPCOptions{
 		MaxMessageBytes:      int(s.GetMaxMessageBytes()),
 		MaxConcurrentStreams: s.GetMaxConcurrentStreams(),
 		MaxConnectionAge:     s.GetMaxConnectionAge().AsDuration(),
 		Reflection:           s.GetReflection(),
+		Credentials:          creds,
 	}
 }
 
@@ -218,9 +222,10 @@ func storeOptions(s *configv1.Store) store.Options {
 // service is what runs.
 type service struct {
 	logger       *slog.Logger
+	metrics      *telemetry.Metrics
 	decisions    *configuration
 	ready        *readiness
-	seals        *keysetFile // nil: keys are not sealed
+	files        []watched
 	store        store.Store // nil: there is none
 	grpc         *grpc.Server
 	http         *http.Server
@@ -229,15 +234,17 @@ type service struct {
 }
 
 // run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others.
-func (s *service) run(ctx context.Context, server, telemetryListener net.Listener) error {
+func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { s.decisions.watch(ctx); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
-	group.Go(func() error { s.seals.watch(ctx); return nil })
+	for _, w := range s.files {
+		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
+	}
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
-		if err := s.http.Serve(telemetryListener); !errors.Is(err, http.ErrServerClosed) {
+		if err := telemetry.Serve(s.http, telemetryListener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("telemetry: %w", err)
 		}
 		return nil

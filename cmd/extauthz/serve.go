@@ -1,10 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-
-	"github.com/extauthz/extauthz/internal/config"
-)
+import "github.com/spf13/cobra"
 
 const defaultConfig = "extauthz.yaml"
 
@@ -43,7 +39,7 @@ func newConfig() *cobra.Command {
 		Short: "Check a configuration file as `extauthz serve` would",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := config.Load(file)
+			settings, _, err := readConfig(file)
 			if err != nil {
 				return usageError{err}
 			}

@@ -22,6 +22,9 @@ type checker struct {
 func (c *checker) stated() {
 	c.notEmpty("policy.admin.routes", len(c.config.GetPolicy().GetAdmin().GetRoutes()))
 	c.notEmpty("credentials.headers", len(c.config.GetCredentials().GetHeaders()))
+	for _, l := range listeners(c.config) {
+		c.notEmpty(l.path+".allowed_clients", len(l.tls.GetAllowedClients()))
+	}
 	for i, issuer := range c.config.GetIssuers() {
 		path := yamlfile.Element("issuers", i)
 		c.notEmpty(path+".algorithms", len(issuer.GetAlgorithms()))
@@ -67,6 +70,10 @@ func (c *checker) server() {
 	if !isUnix && c.file.Has("server.socket_mode") {
 		c.file.Report("server.socket_mode", "is set, but server.address is not a Unix socket", "only with unix:///absolute/path")
 	}
+	if isUnix && c.config.GetServer().GetTls() != nil {
+		c.file.Report("server.tls", "is set, but server.address is a Unix socket", "only with host:port; server.socket_mode says who may connect to a socket")
+	}
+	c.clients()
 	c.telemetry(address)
 }
 

@@ -25,7 +25,8 @@ const MaxFileBytes = 1 << 20
 const maxSecretBytes = 64 << 10
 
 // Load reads the configuration file at path, expands variables of the process's environment, reads the file that
-// store.url_file names, and fills in the defaults. An error is one line, FILE:LINE:COL: PATH: what is wrong;
+// store.url_file names, and fills in the defaults. It does not read the files of the listeners' TLS, which are not there
+// for every command. An error is one line, FILE:LINE:COL: PATH: what is wrong;
 // allowed: what would be right. Of several faults it is the first in the file, where one in the YAML or in a
 // value's type comes before any in what the values mean.
 func Load(path string) (*configv1.Config, error) {
@@ -36,7 +37,7 @@ func Load(path string) (*configv1.Config, error) {
 	return Parse(path, data, os.LookupEnv)
 }
 
-// Read returns the content of a configuration file, for [Parse]. Its errors have the form of Load's.
+// Read returns the content of a configuration file, for [Parse] and [ParseToServe]. Its errors have the form of Load's.
 func Read(path string) ([]byte, error) {
 	data, err := readFile(path, MaxFileBytes)
 	if err != nil {
@@ -48,6 +49,15 @@ func Read(path string) ([]byte, error) {
 // Parse is [Load] for a file that was read already; the name is for the errors. It reads the file that
 // store.url_file names, and nothing else.
 func Parse(name string, data []byte, lookup yamlfile.Lookup) (*configv1.Config, error) {
+	return parse(name, data, lookup, func(*checker) {})
+}
+
+// ParseToServe is [Parse] for whoever opens the listeners: the files of their TLS must be usable.
+func ParseToServe(name string, data []byte, lookup yamlfile.Lookup) (*configv1.Config, error) {
+	return parse(name, data, lookup, (*checker).tlsFiles)
+}
+
+func parse(name string, data []byte, lookup yamlfile.Lookup, more func(*checker)) (*configv1.Config, error) {
 	c := new(configv1.Config)
 	file, err := yamlfile.Decode(name, data, c, lookup)
 	if err != nil {
@@ -61,6 +71,7 @@ func Parse(name string, data []byte, lookup yamlfile.Lookup) (*configv1.Config, 
 	check.readSecrets()
 	setDefaults(c)
 	check.meaning()
+	more(&check)
 	if err := file.Err(); err != nil {
 		return nil, err
 	}

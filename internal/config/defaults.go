@@ -50,6 +50,7 @@ func setServerDefaults(s *configv1.Server) {
 	fillTime(&s.CheckTimeout, 400*time.Millisecond)
 	fill(&s.MaxMessageBytes, 4<<20)
 	fill(&s.MaxConcurrentStreams, 1000)
+	fill(&s.MaxConnections, 4096)
 	fillTime(&s.MaxConnectionAge, 30*time.Minute)
 	fillTime(&s.DrainTimeout, 20*time.Second)
 	fillTime(&s.DrainDelay, 5*time.Second)

@@ -23,6 +23,7 @@ func stated() map[string]string {
 		"server.max_message_bytes":                "4194304",
 		"server.max_concurrent_streams":           "1000",
 		"server.max_connection_age":               "30m",
+		"server.max_connections":                  "4096",
 		"server.drain_timeout":                    "20s",
 		"server.drain_delay":                      "5s",
 		"server.reflection":                       "false",

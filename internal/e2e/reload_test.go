@@ -89,8 +89,8 @@ func TestReload(t *testing.T) {
 		v.awaitLines(reloadedLine, 7)
 		s.outcome(s.as(client1()), 200, "mapping")
 		metrics := v.get("/metrics").Body
-		for _, want := range []string{`reloads_total{result="ok"} 7`, `reloads_total{result="error"} 5`} {
-			if !strings.Contains(metrics, "extauthz_configuration_"+want) {
+		for _, want := range []string{`result="ok"} 7`, `result="error"} 5`} {
+			if !strings.Contains(metrics, `extauthz_file_reloads_total{files="configuration",`+want) {
 				t.Errorf("no %s in the metrics", want)
 			}
 		}

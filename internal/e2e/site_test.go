@@ -74,6 +74,8 @@ type plan struct {
 	// envoyFile is the shipped Envoy configuration; empty means the usual one. envoy changes it.
 	envoyFile string
 	envoy     func(tree map[string]any)
+	// server is more keys of the section of that name; telemetry is likewise.
+	server, telemetry string
 	// socket puts the server on a Unix socket, behind the shipped sidecar configuration.
 	socket bool
 	// unmigrated leaves the database as it is.
@@ -101,8 +103,8 @@ func newSite(t *testing.T, store database, p plan) *site {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
 	issuers := cmp.Or(p.issuers, fmt.Sprintf("- issuer: %s\n  audiences: [llm-gateway]%s", s.issuer.URL(), claims))
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), issuers, p.config)
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s%s}\ntelemetry: {address: '127.0.0.1:0'%s}\n"+
+		"store: {url: '%s', timeout: 2s}\nissuers:\n%s%s", address, cmp.Or(p.drainDelay, "0s"), p.server, p.telemetry, store.url(), issuers, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

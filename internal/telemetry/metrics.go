@@ -24,7 +24,8 @@ type Metrics struct {
 	shadowed  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	store     *prometheus.HistogramVec
-	reloads   *prometheus.CounterVec
+	reloaded  *prometheus.CounterVec
+	expires   *prometheus.GaugeVec
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -49,20 +50,21 @@ func NewMetrics(version string) *Metrics {
 			Help:    "Time of a call to the store, by operation and result (ok, absent, error).",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 		}, []string{"operation", "result"}),
-		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "extauthz_configuration_reloads_total",
-			Help: "Changes of the configuration file, by result (ok, or error: the one before stays in force).",
-		}, []string{"result"}),
-	}
-	for _, result := range []string{"ok", "error"} { // shown from the start, so that an alert sees the first one
-		m.reloads.WithLabelValues(result)
+		reloaded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "extauthz_file_reloads_total",
+			Help: "Changed files that were taken over (ok), and looks at files that cannot be (error: what they held before stays in use).",
+		}, []string{"files", "result"}),
+		expires: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "extauthz_certificate_expiration_timestamp_seconds",
+			Help: "When the certificate of a listener with TLS expires.",
+		}, []string{"listener"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "extauthz_build_info", Help: "Always 1; the label is the binary's version.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, m.reloads, build,
+	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, m.reloaded, m.expires, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -89,13 +91,18 @@ func (m *Metrics) Stored(operation string, err error, elapsed time.Duration) {
 	m.store.WithLabelValues(operation, result).Observe(elapsed.Seconds())
 }
 
-// Reloaded counts a changed configuration file.
-func (m *Metrics) Reloaded(err error) {
+// FilesReloaded counts files that were taken over (nil), or that changed and cannot be.
+func (m *Metrics) FilesReloaded(files string, err error) {
 	result := "ok"
 	if err != nil {
 		result = "error"
 	}
-	m.reloads.WithLabelValues(result).Inc()
+	m.reloaded.WithLabelValues(files, result).Inc()
+}
+
+// Expires records until when a listener's certificate is valid.
+func (m *Metrics) Expires(listener string, at time.Time) {
+	m.expires.WithLabelValues(listener).Set(float64(at.Unix()))
 }
 
 func verdictOf(d *authz.Decision) string {

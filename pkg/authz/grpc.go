@@ -7,6 +7,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health"
@@ -21,15 +22,17 @@ import (
 const ServiceName = "envoy.service.auth.v3.Authorization"
 
 // GRPCOptions bound what a peer can make the gRPC server do. All durations and numbers are required.
+// Each has a test that goes beyond it, in bounds_test.go.
 type GRPCOptions struct {
 	MaxMessageBytes      int
 	MaxConcurrentStreams uint32        // of one connection
 	MaxConnectionAge     time.Duration // ±10 %, so that connections do not all end at once
 	Reflection           bool
+	Credentials          credentials.TransportCredentials // nil: plain text
 }
 
 const (
-	connectionTimeout  = 10 * time.Second // to finish the HTTP/2 handshake
+	connectionTimeout  = 10 * time.Second // to finish the handshakes of TLS and HTTP/2
 	connectionIdle     = 15 * time.Minute
 	connectionAgeGrace = 30 * time.Second
 	keepaliveTime      = 30 * time.Second
@@ -54,6 +57,7 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(recoverUnary),
 		grpc.ForceServerCodecV2(bytesCodec{encoding.GetCodecV2(proto.Name)}),
+		grpc.Creds(o.Credentials),
 	)
 	g.RegisterService(serviceDesc(), s)
 	healthv1.RegisterHealthServer(g, checks)

@@ -288,3 +288,15 @@ func TestOutcomesAreComplete(t *testing.T) {
 		seen[o.Reason] = true
 	}
 }
+
+// A message that cannot be read is denied: an error of the call would be left to Envoy's failure mode.
+func TestUnreadableMessageIsDenied(t *testing.T) {
+	s := testServer(t, alice, teams.Config{PublicRoutes: []string{"/*"}}, func(p *Profile) { p.Shadow = true })
+	for name, in := range map[string][]byte{"no message": {0xff, 0xff}, "bad UTF-8": {10, 8, 34, 6, 18, 4, 34, 2, 0xff, 0xff}} {
+		var out authv3.CheckResponse
+		if err := proto.Unmarshal(s.CheckBytes(t.Context(), in), &out); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) { expectDenied(t, &out, 400, "request_malformed") })
+	}
+}

@@ -63,6 +63,15 @@ func without(list any, name string) any {
 	return slices.DeleteFunc(list.([]any), func(e any) bool { return e.(map[string]any)["name"] == name })
 }
 
+func TestMTLSDiffersInTheTransportSocketOnly(t *testing.T) {
+	tcp, mtls := load(t, envoytest.TCP), load(t, envoytest.MTLS)
+	delete(mtls, "node") // the files of secrets need one
+	delete(envoytest.Cluster(mtls, "extauthz"), "transport_socket")
+	if !reflect.DeepEqual(tcp, mtls) {
+		t.Errorf("%s and %s differ in more than the transport socket to extauthz", envoytest.TCP, envoytest.MTLS)
+	}
+}
+
 func TestKubernetesSidecarIsTheShippedFileWithTheAddressesOfAPod(t *testing.T) {
 	const copied = "deploy/k8s/overlays/sidecar/envoy.yaml"
 	want := strings.NewReplacer(

@@ -4,6 +4,7 @@ package envoytest
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -86,6 +87,16 @@ func (e *Envoy) Stats(t testing.TB, name string) int64 {
 		t.Fatal(err)
 	}
 	return stats[name]
+}
+
+// Certificates returns Envoy's list of the certificates that it has, in JSON.
+func (e *Envoy) Certificates(t testing.TB) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.AdminURL+"/certs", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Do(t, request).Body
 }
 
 // AccessLog returns what Envoy has written to its access log: JSON objects, one a line. A line appears some 20 ms after its

@@ -487,9 +487,13 @@ type Server struct {
 	Reflection *bool `protobuf:"varint,8,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
 	// How long checks are still answered after health and readiness say that the server is going, so that Envoy's health
 	// checks can see it. 0s suits a server that is alone.
-	DrainDelay    *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DrainDelay *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_delay,json=drainDelay,proto3,oneof" json:"drain_delay,omitempty"`
+	// TLS on the address. Unset means plain gRPC. Not with a unix address, whose permissions say who may connect.
+	Tls *TLS `protobuf:"bytes,10,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How many connections may be open at once. Further ones wait until one closes.
+	MaxConnections *uint32 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3,oneof" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -585,18 +589,110 @@ func (x *Server) GetDrainDelay() *durationpb.Duration {
 	return nil
 }
 
+func (x *Server) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Server) GetMaxConnections() uint32 {
+	if x != nil && x.MaxConnections != nil {
+		return *x.MaxConnections
+	}
+	return 0
+}
+
+// TLS is how a listener shows who it is and, with `client_ca_file`, requires the same of its clients. TLS 1.3 is the only
+// version. The files are read again when they change. Relative paths are relative to the working directory.
+type TLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A PEM file with the certificate, followed by its intermediate certificates.
+	CertFile *string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3,oneof" json:"cert_file,omitempty"`
+	// A PEM file with the certificate's private key.
+	KeyFile *string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3,oneof" json:"key_file,omitempty"`
+	// A PEM file of the CA certificates that a client's certificate must chain to. Unset means that clients need none.
+	ClientCaFile *string `protobuf:"bytes,3,opt,name=client_ca_file,json=clientCaFile,proto3,oneof" json:"client_ca_file,omitempty"`
+	// The clients that may connect, by a SPIFFE id (the certificate's only URI name) or a DNS name among the
+	// certificate's alternative names, compared byte for byte. The common name is not looked at, and nothing is a wildcard.
+	// Unset means every client with a certificate of `client_ca_file`.
+	AllowedClients []string `protobuf:"bytes,4,rep,name=allowed_clients,json=allowedClients,proto3" json:"allowed_clients,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TLS) Reset() {
+	*x = TLS{}
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLS) ProtoMessage() {}
+
+func (x *TLS) ProtoReflect() protoreflect.Message {
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLS.ProtoReflect.Descriptor instead.
+func (*TLS) Descriptor() ([]byte, []int) {
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TLS) GetCertFile() string {
+	if x != nil && x.CertFile != nil {
+		return *x.CertFile
+	}
+	return ""
+}
+
+func (x *TLS) GetKeyFile() string {
+	if x != nil && x.KeyFile != nil {
+		return *x.KeyFile
+	}
+	return ""
+}
+
+func (x *TLS) GetClientCaFile() string {
+	if x != nil && x.ClientCaFile != nil {
+		return *x.ClientCaFile
+	}
+	return ""
+}
+
+func (x *TLS) GetAllowedClients() []string {
+	if x != nil {
+		return x.AllowedClients
+	}
+	return nil
+}
+
 // Telemetry is the HTTP server for /metrics, /livez and /readyz.
 type Telemetry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The address to listen on: host:port. An empty host listens on every interface.
-	Address       *string `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	Address *string `protobuf:"bytes,1,opt,name=address,proto3,oneof" json:"address,omitempty"`
+	// TLS on the address. Unset means plain HTTP. With `client_ca_file`, Kubernetes' HTTP probes cannot connect.
+	Tls           *TLS `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +704,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[6]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +717,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Telemetry) GetAddress() string {
@@ -629,6 +725,13 @@ func (x *Telemetry) GetAddress() string {
 		return *x.Address
 	}
 	return ""
+}
+
+func (x *Telemetry) GetTls() *TLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
 }
 
 // Store is the database.
@@ -650,7 +753,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +765,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[7]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +778,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Store) GetUrl() string {
@@ -725,7 +828,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +840,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[8]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +853,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Cache) GetTtl() *durationpb.Duration {
@@ -819,7 +922,7 @@ type Issuer struct {
 
 func (x *Issuer) Reset() {
 	*x = Issuer{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +934,7 @@ func (x *Issuer) String() string {
 func (*Issuer) ProtoMessage() {}
 
 func (x *Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[9]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +947,7 @@ func (x *Issuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
 func (*Issuer) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Issuer) GetIssuer() string {
@@ -958,7 +1061,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1073,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[10]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1086,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rule) GetName() string {
@@ -1038,7 +1141,7 @@ type Claims struct {
 
 func (x *Claims) Reset() {
 	*x = Claims{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1153,7 @@ func (x *Claims) String() string {
 func (*Claims) ProtoMessage() {}
 
 func (x *Claims) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[11]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1166,7 @@ func (x *Claims) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claims.ProtoReflect.Descriptor instead.
 func (*Claims) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Claims) GetUserId() string {
@@ -1130,7 +1233,7 @@ type IssuerMapping struct {
 
 func (x *IssuerMapping) Reset() {
 	*x = IssuerMapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1245,7 @@ func (x *IssuerMapping) String() string {
 func (*IssuerMapping) ProtoMessage() {}
 
 func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[12]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1258,7 @@ func (x *IssuerMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerMapping.ProtoReflect.Descriptor instead.
 func (*IssuerMapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IssuerMapping) GetClaim() string {
@@ -1210,7 +1313,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1325,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[13]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1338,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Policy) GetPublicRoutes() []string {
@@ -1314,7 +1417,7 @@ type AdminPolicy struct {
 
 func (x *AdminPolicy) Reset() {
 	*x = AdminPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1429,7 @@ func (x *AdminPolicy) String() string {
 func (*AdminPolicy) ProtoMessage() {}
 
 func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[14]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1442,7 @@ func (x *AdminPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminPolicy.ProtoReflect.Descriptor instead.
 func (*AdminPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AdminPolicy) GetScope() string {
@@ -1371,7 +1474,7 @@ type RoleRule struct {
 
 func (x *RoleRule) Reset() {
 	*x = RoleRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1486,7 @@ func (x *RoleRule) String() string {
 func (*RoleRule) ProtoMessage() {}
 
 func (x *RoleRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[15]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1499,7 @@ func (x *RoleRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleRule.ProtoReflect.Descriptor instead.
 func (*RoleRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleRule) GetRole() string {
@@ -1435,7 +1538,7 @@ type ScopeRule struct {
 
 func (x *ScopeRule) Reset() {
 	*x = ScopeRule{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1550,7 @@ func (x *ScopeRule) String() string {
 func (*ScopeRule) ProtoMessage() {}
 
 func (x *ScopeRule) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[16]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1563,7 @@ func (x *ScopeRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeRule.ProtoReflect.Descriptor instead.
 func (*ScopeRule) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScopeRule) GetScope() string {
@@ -1509,7 +1612,7 @@ type TeamPolicy struct {
 
 func (x *TeamPolicy) Reset() {
 	*x = TeamPolicy{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1624,7 @@ func (x *TeamPolicy) String() string {
 func (*TeamPolicy) ProtoMessage() {}
 
 func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[17]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1637,7 @@ func (x *TeamPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamPolicy.ProtoReflect.Descriptor instead.
 func (*TeamPolicy) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TeamPolicy) GetDefaultTeamId() string {
@@ -1604,7 +1707,7 @@ type TeamAutoRegister struct {
 
 func (x *TeamAutoRegister) Reset() {
 	*x = TeamAutoRegister{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1719,7 @@ func (x *TeamAutoRegister) String() string {
 func (*TeamAutoRegister) ProtoMessage() {}
 
 func (x *TeamAutoRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[18]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1732,7 @@ func (x *TeamAutoRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamAutoRegister.ProtoReflect.Descriptor instead.
 func (*TeamAutoRegister) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TeamAutoRegister) GetTemplate() *TeamTemplate {
@@ -1677,7 +1780,7 @@ type TeamTemplate struct {
 
 func (x *TeamTemplate) Reset() {
 	*x = TeamTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1792,7 @@ func (x *TeamTemplate) String() string {
 func (*TeamTemplate) ProtoMessage() {}
 
 func (x *TeamTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[19]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1805,7 @@ func (x *TeamTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamTemplate.ProtoReflect.Descriptor instead.
 func (*TeamTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TeamTemplate) GetOrganizationId() string {
@@ -1779,7 +1882,7 @@ type StaticTeam struct {
 
 func (x *StaticTeam) Reset() {
 	*x = StaticTeam{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1894,7 @@ func (x *StaticTeam) String() string {
 func (*StaticTeam) ProtoMessage() {}
 
 func (x *StaticTeam) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[20]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1907,7 @@ func (x *StaticTeam) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticTeam.ProtoReflect.Descriptor instead.
 func (*StaticTeam) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StaticTeam) GetId() string {
@@ -1876,7 +1979,7 @@ type RouteGroup struct {
 
 func (x *RouteGroup) Reset() {
 	*x = RouteGroup{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1991,7 @@ func (x *RouteGroup) String() string {
 func (*RouteGroup) ProtoMessage() {}
 
 func (x *RouteGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[21]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2004,7 @@ func (x *RouteGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGroup.ProtoReflect.Descriptor instead.
 func (*RouteGroup) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RouteGroup) GetName() string {
@@ -1941,7 +2044,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2056,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[22]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2069,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Mapping) GetClaim() string {
@@ -2029,7 +2132,7 @@ type AutoRegister struct {
 
 func (x *AutoRegister) Reset() {
 	*x = AutoRegister{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2144,7 @@ func (x *AutoRegister) String() string {
 func (*AutoRegister) ProtoMessage() {}
 
 func (x *AutoRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[23]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2157,7 @@ func (x *AutoRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoRegister.ProtoReflect.Descriptor instead.
 func (*AutoRegister) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AutoRegister) GetMaxKeysPerTeam() uint32 {
@@ -2100,7 +2203,7 @@ type ScopedTemplate struct {
 
 func (x *ScopedTemplate) Reset() {
 	*x = ScopedTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2215,7 @@ func (x *ScopedTemplate) String() string {
 func (*ScopedTemplate) ProtoMessage() {}
 
 func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[24]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2228,7 @@ func (x *ScopedTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopedTemplate.ProtoReflect.Descriptor instead.
 func (*ScopedTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ScopedTemplate) GetIssuer() string {
@@ -2175,7 +2278,7 @@ type KeyTemplate struct {
 
 func (x *KeyTemplate) Reset() {
 	*x = KeyTemplate{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2290,7 @@ func (x *KeyTemplate) String() string {
 func (*KeyTemplate) ProtoMessage() {}
 
 func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[25]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2303,7 @@ func (x *KeyTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyTemplate.ProtoReflect.Descriptor instead.
 func (*KeyTemplate) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *KeyTemplate) GetModels() []string {
@@ -2273,7 +2376,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2388,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[26]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2401,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Credentials) GetHeaders() []string {
@@ -2341,7 +2444,7 @@ type IdentityHeaders struct {
 
 func (x *IdentityHeaders) Reset() {
 	*x = IdentityHeaders{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2456,7 @@ func (x *IdentityHeaders) String() string {
 func (*IdentityHeaders) ProtoMessage() {}
 
 func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[27]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2469,7 @@ func (x *IdentityHeaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityHeaders.ProtoReflect.Descriptor instead.
 func (*IdentityHeaders) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IdentityHeaders) GetKeyId() string {
@@ -2438,7 +2541,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2553,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_extauthz_config_v1_config_proto_msgTypes[28]
+	mi := &file_extauthz_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2566,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_extauthz_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Log) GetLevel() string {
@@ -2537,7 +2640,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')H\x00R\x04name\x88\x01\x01\x12$\n" +
 	"\x06prefix\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@H\x01R\x06prefix\x88\x01\x01B\a\n" +
 	"\x05_nameB\t\n" +
-	"\a_prefix\"\xba\a\n" +
+	"\a_prefix\"\xb4\b\n" +
 	"\x06Server\x12\x98\x01\n" +
 	"\aaddress\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n" +
 	"\aaddress\x12:host:port such as 127.0.0.1:9001, or unix:///absolute/path\x1a,this.matches('^(unix:///.+|.*:[0-9]{1,5})$')H\x00R\aaddress\x88\x01\x01\x12u\n" +
@@ -2558,7 +2661,10 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"reflection\x18\b \x01(\bH\aR\n" +
 	"reflection\x88\x01\x01\x12M\n" +
 	"\vdrain_delay\x18\t \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00H\bR\n" +
-	"drainDelay\x88\x01\x01B\n" +
+	"drainDelay\x88\x01\x01\x12)\n" +
+	"\x03tls\x18\n" +
+	" \x01(\v2\x17.extauthz.config.v1.TLSR\x03tls\x129\n" +
+	"\x0fmax_connections\x18\v \x01(\rB\v\xbaH\b*\x06\x18\xc0\x84=(\x01H\tR\x0emaxConnections\x88\x01\x01B\n" +
 	"\n" +
 	"\b_addressB\x0e\n" +
 	"\f_socket_modeB\x10\n" +
@@ -2568,10 +2674,24 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x13_max_connection_ageB\x10\n" +
 	"\x0e_drain_timeoutB\r\n" +
 	"\v_reflectionB\x0e\n" +
-	"\f_drain_delay\"\x8a\x01\n" +
+	"\f_drain_delayB\x12\n" +
+	"\x10_max_connections\"\xe6\x03\n" +
+	"\x03TLS\x12,\n" +
+	"\tcert_file\x18\x01 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x00R\bcertFile\x88\x01\x01\x12*\n" +
+	"\bkey_file\x18\x02 \x01(\tB\n" +
+	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x01R\akeyFile\x88\x01\x01\x122\n" +
+	"\x0eclient_ca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x02R\fclientCaFile\x88\x01\x01\x12\xa2\x02\n" +
+	"\x0fallowed_clients\x18\x04 \x03(\tB\xf8\x01\xbaH\xf4\x01\x92\x01\xf0\x01\x18\x01\"\xeb\x01\xba\x01\xe7\x01\n" +
+	"\vclient_name\x12Oa SPIFFE id such as spiffe://example.org/envoy, or a DNS name without wildcards\x1a\x86\x01this.size() <= 2048 && !this.isIp() && this.matches('^(spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+|[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*)$')R\x0eallowedClientsB\f\n" +
+	"\n" +
+	"_cert_fileB\v\n" +
+	"\t_key_fileB\x11\n" +
+	"\x0f_client_ca_file\"\xb5\x01\n" +
 	"\tTelemetry\x12q\n" +
 	"\aaddress\x18\x01 \x01(\tBR\xbaHO\xba\x01L\n" +
-	"\aaddress\x12 host:port such as 127.0.0.1:9003\x1a\x1fthis.matches('^.*:[0-9]{1,5}$')H\x00R\aaddress\x88\x01\x01B\n" +
+	"\aaddress\x12 host:port such as 127.0.0.1:9003\x1a\x1fthis.matches('^.*:[0-9]{1,5}$')H\x00R\aaddress\x88\x01\x01\x12)\n" +
+	"\x03tls\x18\x02 \x01(\v2\x17.extauthz.config.v1.TLSR\x03tlsB\n" +
 	"\n" +
 	"\b_address\"\xfe\x02\n" +
 	"\x05Store\x12\x98\x01\n" +
@@ -2909,7 +3029,7 @@ func file_extauthz_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_extauthz_config_v1_config_proto_rawDescData
 }
 
-var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_extauthz_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: extauthz.config.v1.Config
 	(*Profile)(nil),             // 1: extauthz.config.v1.Profile
@@ -2917,83 +3037,86 @@ var file_extauthz_config_v1_config_proto_goTypes = []any{
 	(*Sealing)(nil),             // 3: extauthz.config.v1.Sealing
 	(*KeyHeader)(nil),           // 4: extauthz.config.v1.KeyHeader
 	(*Server)(nil),              // 5: extauthz.config.v1.Server
-	(*Telemetry)(nil),           // 6: extauthz.config.v1.Telemetry
-	(*Store)(nil),               // 7: extauthz.config.v1.Store
-	(*Cache)(nil),               // 8: extauthz.config.v1.Cache
-	(*Issuer)(nil),              // 9: extauthz.config.v1.Issuer
-	(*Rule)(nil),                // 10: extauthz.config.v1.Rule
-	(*Claims)(nil),              // 11: extauthz.config.v1.Claims
-	(*IssuerMapping)(nil),       // 12: extauthz.config.v1.IssuerMapping
-	(*Policy)(nil),              // 13: extauthz.config.v1.Policy
-	(*AdminPolicy)(nil),         // 14: extauthz.config.v1.AdminPolicy
-	(*RoleRule)(nil),            // 15: extauthz.config.v1.RoleRule
-	(*ScopeRule)(nil),           // 16: extauthz.config.v1.ScopeRule
-	(*TeamPolicy)(nil),          // 17: extauthz.config.v1.TeamPolicy
-	(*TeamAutoRegister)(nil),    // 18: extauthz.config.v1.TeamAutoRegister
-	(*TeamTemplate)(nil),        // 19: extauthz.config.v1.TeamTemplate
-	(*StaticTeam)(nil),          // 20: extauthz.config.v1.StaticTeam
-	(*RouteGroup)(nil),          // 21: extauthz.config.v1.RouteGroup
-	(*Mapping)(nil),             // 22: extauthz.config.v1.Mapping
-	(*AutoRegister)(nil),        // 23: extauthz.config.v1.AutoRegister
-	(*ScopedTemplate)(nil),      // 24: extauthz.config.v1.ScopedTemplate
-	(*KeyTemplate)(nil),         // 25: extauthz.config.v1.KeyTemplate
-	(*Credentials)(nil),         // 26: extauthz.config.v1.Credentials
-	(*IdentityHeaders)(nil),     // 27: extauthz.config.v1.IdentityHeaders
-	(*Log)(nil),                 // 28: extauthz.config.v1.Log
-	(*durationpb.Duration)(nil), // 29: google.protobuf.Duration
+	(*TLS)(nil),                 // 6: extauthz.config.v1.TLS
+	(*Telemetry)(nil),           // 7: extauthz.config.v1.Telemetry
+	(*Store)(nil),               // 8: extauthz.config.v1.Store
+	(*Cache)(nil),               // 9: extauthz.config.v1.Cache
+	(*Issuer)(nil),              // 10: extauthz.config.v1.Issuer
+	(*Rule)(nil),                // 11: extauthz.config.v1.Rule
+	(*Claims)(nil),              // 12: extauthz.config.v1.Claims
+	(*IssuerMapping)(nil),       // 13: extauthz.config.v1.IssuerMapping
+	(*Policy)(nil),              // 14: extauthz.config.v1.Policy
+	(*AdminPolicy)(nil),         // 15: extauthz.config.v1.AdminPolicy
+	(*RoleRule)(nil),            // 16: extauthz.config.v1.RoleRule
+	(*ScopeRule)(nil),           // 17: extauthz.config.v1.ScopeRule
+	(*TeamPolicy)(nil),          // 18: extauthz.config.v1.TeamPolicy
+	(*TeamAutoRegister)(nil),    // 19: extauthz.config.v1.TeamAutoRegister
+	(*TeamTemplate)(nil),        // 20: extauthz.config.v1.TeamTemplate
+	(*StaticTeam)(nil),          // 21: extauthz.config.v1.StaticTeam
+	(*RouteGroup)(nil),          // 22: extauthz.config.v1.RouteGroup
+	(*Mapping)(nil),             // 23: extauthz.config.v1.Mapping
+	(*AutoRegister)(nil),        // 24: extauthz.config.v1.AutoRegister
+	(*ScopedTemplate)(nil),      // 25: extauthz.config.v1.ScopedTemplate
+	(*KeyTemplate)(nil),         // 26: extauthz.config.v1.KeyTemplate
+	(*Credentials)(nil),         // 27: extauthz.config.v1.Credentials
+	(*IdentityHeaders)(nil),     // 28: extauthz.config.v1.IdentityHeaders
+	(*Log)(nil),                 // 29: extauthz.config.v1.Log
+	(*durationpb.Duration)(nil), // 30: google.protobuf.Duration
 }
 var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	5,  // 0: extauthz.config.v1.Config.server:type_name -> extauthz.config.v1.Server
-	6,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
-	7,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
-	8,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
-	9,  // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
-	13, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
-	22, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
-	26, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
-	27, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
-	28, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
+	7,  // 1: extauthz.config.v1.Config.telemetry:type_name -> extauthz.config.v1.Telemetry
+	8,  // 2: extauthz.config.v1.Config.store:type_name -> extauthz.config.v1.Store
+	9,  // 3: extauthz.config.v1.Config.cache:type_name -> extauthz.config.v1.Cache
+	10, // 4: extauthz.config.v1.Config.issuers:type_name -> extauthz.config.v1.Issuer
+	14, // 5: extauthz.config.v1.Config.policy:type_name -> extauthz.config.v1.Policy
+	23, // 6: extauthz.config.v1.Config.mapping:type_name -> extauthz.config.v1.Mapping
+	27, // 7: extauthz.config.v1.Config.credentials:type_name -> extauthz.config.v1.Credentials
+	28, // 8: extauthz.config.v1.Config.headers:type_name -> extauthz.config.v1.IdentityHeaders
+	29, // 9: extauthz.config.v1.Config.log:type_name -> extauthz.config.v1.Log
 	1,  // 10: extauthz.config.v1.Config.profiles:type_name -> extauthz.config.v1.Profile
 	3,  // 11: extauthz.config.v1.Config.sealing:type_name -> extauthz.config.v1.Sealing
 	4,  // 12: extauthz.config.v1.Config.key_header:type_name -> extauthz.config.v1.KeyHeader
-	13, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
+	14, // 13: extauthz.config.v1.Profile.policy:type_name -> extauthz.config.v1.Policy
 	2,  // 14: extauthz.config.v1.Profile.mapping:type_name -> extauthz.config.v1.ProfileMapping
-	29, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
-	29, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
-	29, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
-	29, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
-	29, // 19: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
-	29, // 20: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	29, // 21: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	29, // 22: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
-	29, // 23: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
-	29, // 24: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
-	11, // 25: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
-	12, // 26: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
-	10, // 27: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
-	14, // 28: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
-	15, // 29: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
-	16, // 30: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
-	17, // 31: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
-	21, // 32: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
-	10, // 33: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
-	10, // 34: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
-	20, // 35: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
-	18, // 36: extauthz.config.v1.TeamPolicy.auto_register:type_name -> extauthz.config.v1.TeamAutoRegister
-	19, // 37: extauthz.config.v1.TeamAutoRegister.template:type_name -> extauthz.config.v1.TeamTemplate
-	29, // 38: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
-	29, // 39: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
-	23, // 40: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	25, // 41: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	24, // 42: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
-	25, // 43: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
-	29, // 44: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	29, // 45: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	30, // 15: extauthz.config.v1.Server.check_timeout:type_name -> google.protobuf.Duration
+	30, // 16: extauthz.config.v1.Server.max_connection_age:type_name -> google.protobuf.Duration
+	30, // 17: extauthz.config.v1.Server.drain_timeout:type_name -> google.protobuf.Duration
+	30, // 18: extauthz.config.v1.Server.drain_delay:type_name -> google.protobuf.Duration
+	6,  // 19: extauthz.config.v1.Server.tls:type_name -> extauthz.config.v1.TLS
+	6,  // 20: extauthz.config.v1.Telemetry.tls:type_name -> extauthz.config.v1.TLS
+	30, // 21: extauthz.config.v1.Store.timeout:type_name -> google.protobuf.Duration
+	30, // 22: extauthz.config.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	30, // 23: extauthz.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	30, // 24: extauthz.config.v1.Issuer.max_lifetime:type_name -> google.protobuf.Duration
+	30, // 25: extauthz.config.v1.Issuer.jwks_refresh:type_name -> google.protobuf.Duration
+	30, // 26: extauthz.config.v1.Issuer.jwks_max_age:type_name -> google.protobuf.Duration
+	12, // 27: extauthz.config.v1.Issuer.claims:type_name -> extauthz.config.v1.Claims
+	13, // 28: extauthz.config.v1.Issuer.mapping:type_name -> extauthz.config.v1.IssuerMapping
+	11, // 29: extauthz.config.v1.Issuer.rules:type_name -> extauthz.config.v1.Rule
+	15, // 30: extauthz.config.v1.Policy.admin:type_name -> extauthz.config.v1.AdminPolicy
+	16, // 31: extauthz.config.v1.Policy.roles:type_name -> extauthz.config.v1.RoleRule
+	17, // 32: extauthz.config.v1.Policy.scopes:type_name -> extauthz.config.v1.ScopeRule
+	18, // 33: extauthz.config.v1.Policy.teams:type_name -> extauthz.config.v1.TeamPolicy
+	22, // 34: extauthz.config.v1.Policy.route_groups:type_name -> extauthz.config.v1.RouteGroup
+	11, // 35: extauthz.config.v1.Policy.rules:type_name -> extauthz.config.v1.Rule
+	11, // 36: extauthz.config.v1.TeamPolicy.rules:type_name -> extauthz.config.v1.Rule
+	21, // 37: extauthz.config.v1.TeamPolicy.static:type_name -> extauthz.config.v1.StaticTeam
+	19, // 38: extauthz.config.v1.TeamPolicy.auto_register:type_name -> extauthz.config.v1.TeamAutoRegister
+	20, // 39: extauthz.config.v1.TeamAutoRegister.template:type_name -> extauthz.config.v1.TeamTemplate
+	30, // 40: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
+	30, // 41: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
+	24, // 42: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
+	26, // 43: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	25, // 44: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
+	26, // 45: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
+	30, // 46: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	30, // 47: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
@@ -3014,7 +3137,7 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[10].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[11].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[12].OneofWrappers = []any{}
-	file_extauthz_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{}
@@ -3029,13 +3152,14 @@ func file_extauthz_config_v1_config_proto_init() {
 	file_extauthz_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[27].OneofWrappers = []any{}
 	file_extauthz_config_v1_config_proto_msgTypes[28].OneofWrappers = []any{}
+	file_extauthz_config_v1_config_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_extauthz_config_v1_config_proto_rawDesc), len(file_extauthz_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
