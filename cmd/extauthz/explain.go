@@ -95,9 +95,9 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 		return nil, err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing())
+	seals, err := openKeyset(ctx, c.GetSealing())
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	server, err := newServer(c, verifier, rows, seals, func(context.Context, *authz.Decision, time.Duration) {})
 	if err != nil {

@@ -42,9 +42,9 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 		return err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing())
+	seals, err := openKeyset(ctx, c.GetSealing())
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	server, err := newServer(c, verifier, rows, seals, telemetry.Observer(metrics, &telemetry.DecisionLog{
 		Logger: logger, AllowSampleRate: c.GetLog().GetAllowSampleRate(),

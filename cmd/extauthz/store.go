@@ -94,7 +94,7 @@ func storeError(err error) error {
 }
 
 // seal seals the keys whose text the file has, if the configuration says how.
-func (f *storeFlags) seal(set *resource.Set) error {
+func (f *storeFlags) seal(ctx context.Context, set *resource.Set) error {
 	if f.url != "" {
 		return nil // no configuration is read
 	}
@@ -102,7 +102,7 @@ func (f *storeFlags) seal(set *resource.Set) error {
 	if err != nil {
 		return usageError{err}
 	}
-	seals, err := openKeyset(settings.GetSealing())
+	seals, err := openKeyset(ctx, settings.GetSealing())
 	if err != nil || seals == nil {
 		return err
 	}
@@ -168,7 +168,7 @@ or none of them, and leaves all others alone. Applying a file again changes noth
 				return err
 			}
 			defer opened.Close()
-			if err := flags.seal(set); err != nil {
+			if err := flags.seal(c.Context(), set); err != nil {
 				return err
 			}
 			if err := opened.Apply(c.Context(), set); err != nil {

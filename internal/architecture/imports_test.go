@@ -18,6 +18,7 @@ func allowed() map[string][]string {
 		"internal/cache":               {},
 		"internal/trace":               {},
 		"internal/transport":           {},
+		"internal/kms":                 {},
 		"pkg/token":                    {},
 		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/trace"},
 		"pkg/keys":                     {"pkg/teams"},
