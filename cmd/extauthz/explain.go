@@ -103,9 +103,9 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 		return nil, err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing())
+	seals, err := openKeyset(ctx, c.GetSealing())
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	rules, err := decisionsOf(c, parts{verifier: verifier, rows: rows, seals: seals})
 	if err != nil {

@@ -38,9 +38,9 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 		return err
 	}
 	defer rows.close()
-	seals, err := openKeyset(c.GetSealing())
+	seals, err := openKeyset(ctx, c.GetSealing())
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	callers, err := newCallers(c.GetCache())
 	if err != nil {

@@ -107,7 +107,7 @@ func (f *storeFlags) seal(ctx context.Context, stored store.Store, set *resource
 	if err != nil {
 		return usageError{err}
 	}
-	seals, err := openKeyset(settings.GetSealing())
+	seals, err := openKeyset(ctx, settings.GetSealing())
 	if err != nil || seals == nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 type watched struct {
 	name string // in the log and in the metrics
 	// load looks at the files and reports whether they were taken over. After an error, what was there before stays.
-	load func() (bool, error)
+	load func(context.Context) (bool, error)
 }
 
 // fileInterval is how often files are looked at.
@@ -30,7 +30,7 @@ func (w watched) watch(ctx context.Context, logger *slog.Logger, metrics *teleme
 			return
 		case <-ticker.C:
 		}
-		changed, err := w.load()
+		changed, err := w.load(ctx)
 		switch {
 		case err == nil:
 			faulty, told = false, ""

@@ -26,7 +26,7 @@ func TestWatch(t *testing.T) {
 		looks := make(chan look, 1)
 		var log bytes.Buffer
 		metrics := telemetry.NewMetrics("test")
-		w := watched{name: "thing", load: func() (bool, error) { l := <-looks; return l.changed, l.err }}
+		w := watched{name: "thing", load: func(context.Context) (bool, error) { l := <-looks; return l.changed, l.err }}
 		go w.watch(ctx, slog.New(slog.NewTextHandler(&log, nil)), metrics)
 		for n, step := range []struct {
 			look

@@ -20,6 +20,7 @@ func allowed() map[string][]string {
 		"internal/trace":               {},
 		"pkg/authz/wire":               {},
 		"internal/transport":           {},
+		"internal/kms":                 {},
 		"pkg/token":                    {},
 		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/limit", "internal/trace"},
 		"pkg/keys":                     {"pkg/teams"},

@@ -103,10 +103,16 @@ func TestApplySealsOnce(t *testing.T) {
 // awaitLog waits for a line of the server's log.
 func (v *server) awaitLog(message string) {
 	v.t.Helper()
+	v.awaitLogs(message, 1)
+}
+
+// awaitLogs waits for so many such lines.
+func (v *server) awaitLogs(message string, lines int) {
+	v.t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for !strings.Contains(v.logged(), message) {
+	for strings.Count(v.logged(), message) < lines {
 		select {
 		case <-deadline:
 			v.t.Fatalf("the log never said %q:\n%s", message, v.logged())

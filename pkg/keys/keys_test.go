@@ -68,7 +68,7 @@ func TestExpired(t *testing.T) {
 
 func newSealer(t *testing.T, keyset []byte) *keys.Sealer {
 	t.Helper()
-	sealer, err := keys.NewSealer(keyset)
+	sealer, err := keys.NewSealer(t.Context(), keyset, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func newSealer(t *testing.T, keyset []byte) *keys.Sealer {
 }
 
 func TestSeal(t *testing.T) {
-	keyset, err := keys.NewKeyset()
+	keyset, err := keys.NewKeyset(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +104,11 @@ func TestSeal(t *testing.T) {
 }
 
 func TestKeysetRotation(t *testing.T) {
-	first, err := keys.NewKeyset()
+	first, err := keys.NewKeyset(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := keys.RotateKeyset(first)
+	second, err := keys.RotateKeyset(t.Context(), first, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,10 +136,10 @@ func TestKeysetRotation(t *testing.T) {
 
 func TestBadKeysets(t *testing.T) {
 	for _, text := range []string{"", "{}", "not JSON sk-secret", `{"primaryKeyId":1,"key":[]}`} {
-		if _, err := keys.NewSealer([]byte(text)); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := keys.NewSealer(t.Context(), []byte(text), nil); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", text, err)
 		}
-		if _, err := keys.RotateKeyset([]byte(text)); err == nil {
+		if _, err := keys.RotateKeyset(t.Context(), []byte(text), nil); err == nil {
 			t.Errorf("%q: rotated", text)
 		}
 	}

@@ -2,8 +2,10 @@ package keys
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -23,10 +25,20 @@ type Sealer struct {
 	primary tink.AEAD // the primary key alone
 }
 
-// NewSealer reads a Tink keyset in its JSON form, unencrypted: whoever can read the file can open every
-// sealed key. Its primary key seals; all of its keys open.
-func NewSealer(keysetJSON []byte) (*Sealer, error) {
-	handle, err := readKeyset(keysetJSON)
+// KMSKey is a key in a key management service, which encrypts keysets. It is a tink.AEADWithContext.
+type KMSKey interface {
+	EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error)
+	DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error)
+}
+
+// ErrKMS says that the key management service did not do what it was asked for. What it said follows.
+var ErrKMS = errors.New("KMS")
+
+// NewSealer reads a Tink keyset in its JSON form: one that the KMS key encrypted, or an unencrypted one if the key is nil, and then
+// whoever can read the file can open every sealed key. The keyset's primary key seals; all of its keys open. An error
+// is [ErrKMS], or the keyset's fault. The KMS is not needed again.
+func NewSealer(ctx context.Context, keysetJSON []byte, key KMSKey) (*Sealer, error) {
+	handle, err := readKeyset(ctx, keysetJSON, key)
 	if err != nil {
 		return nil, err
 	}
@@ -64,12 +76,46 @@ func primaryOf(handle *keyset.Handle) (tink.AEAD, error) {
 }
 
 // readKeyset reads a keyset. Tink's own errors are left out: they may quote the file.
-func readKeyset(keysetJSON []byte) (*keyset.Handle, error) {
-	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(keysetJSON)))
-	if err != nil {
-		return nil, errors.New("keyset: it is not an unencrypted Tink keyset in JSON")
+func readKeyset(ctx context.Context, keysetJSON []byte, key KMSKey) (*keyset.Handle, error) {
+	reader := keyset.NewJSONReader(bytes.NewReader(keysetJSON))
+	if key == nil {
+		handle, err := insecurecleartextkeyset.Read(reader)
+		if err != nil {
+			return nil, errors.New("keyset: it is not an unencrypted Tink keyset in JSON")
+		}
+		return handle, nil
+	}
+	asked := &askedKey{key: key}
+	handle, err := keyset.ReadWithContext(ctx, reader, asked, nil)
+	switch {
+	case asked.err != nil:
+		return nil, asked.err
+	case err != nil:
+		return nil, errors.New("keyset: it is not a Tink keyset in JSON that a KMS encrypted")
 	}
 	return handle, nil
+}
+
+// askedKey keeps the KMS's own error, of which Tink makes a text of its own.
+type askedKey struct {
+	key KMSKey
+	err error
+}
+
+func (k *askedKey) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
+	return k.answer(k.key.EncryptWithContext(ctx, plaintext, associatedData))
+}
+
+func (k *askedKey) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
+	return k.answer(k.key.DecryptWithContext(ctx, ciphertext, associatedData))
+}
+
+// answer puts what the KMS said into one line of bounded length.
+func (k *askedKey) answer(text []byte, err error) ([]byte, error) {
+	if err != nil {
+		k.err = fmt.Errorf("%w: %.512s", ErrKMS, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return text, err
 }
 
 // Seal encrypts a key's text.
@@ -99,19 +145,20 @@ func open(primitive tink.AEAD, sealed []byte, id ID) (Secret, error) {
 	return Secret(text), nil
 }
 
-// NewKeyset returns a new keyset with one AES-256-GCM key.
-func NewKeyset() ([]byte, error) {
+// NewKeyset returns a new keyset with one AES-256-GCM key, encrypted by the KMS key, or not at all if that is nil. An error may
+// be [ErrKMS].
+func NewKeyset(ctx context.Context, key KMSKey) ([]byte, error) {
 	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
 	if err != nil {
 		return nil, err
 	}
-	return writeKeyset(handle)
+	return writeKeyset(ctx, handle, key)
 }
 
 // RotateKeyset adds a new key to a keyset and makes it the primary one. The others stay, so that what
-// they sealed still opens.
-func RotateKeyset(keysetJSON []byte) ([]byte, error) {
-	handle, err := readKeyset(keysetJSON)
+// they sealed still opens. Errors are those of [NewSealer].
+func RotateKeyset(ctx context.Context, keysetJSON []byte, key KMSKey) ([]byte, error) {
+	handle, err := readKeyset(ctx, keysetJSON, key)
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +173,20 @@ func RotateKeyset(keysetJSON []byte) ([]byte, error) {
 	if handle, err = manager.Handle(); err != nil {
 		return nil, err
 	}
-	return writeKeyset(handle)
+	return writeKeyset(ctx, handle, key)
 }
 
-func writeKeyset(handle *keyset.Handle) ([]byte, error) {
+func writeKeyset(ctx context.Context, handle *keyset.Handle, key KMSKey) ([]byte, error) {
 	var out bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&out)); err != nil {
-		return nil, err
+	writer := keyset.NewJSONWriter(&out)
+	if key == nil {
+		err := insecurecleartextkeyset.Write(handle, writer)
+		return out.Bytes(), err
 	}
-	return out.Bytes(), nil
+	asked := &askedKey{key: key}
+	err := handle.WriteWithContext(ctx, writer, asked, nil)
+	if asked.err != nil {
+		err = asked.err
+	}
+	return out.Bytes(), err
 }

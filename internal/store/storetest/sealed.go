@@ -55,9 +55,9 @@ func testSealed(t *testing.T, s Instance, features Features) {
 // testSealedForOneRow moves a sealed text to another row, as somebody who can write to the database might: it
 // opens in its own row only, before and after a rotation of the keyset.
 func testSealedForOneRow(t *testing.T, s Instance, _ Features) {
-	keyset, err := keys.NewKeyset()
+	keyset, err := keys.NewKeyset(t.Context(), nil)
 	wantError(t, "NewKeyset", err, nil)
-	rotated, err := keys.RotateKeyset(keyset)
+	rotated, err := keys.RotateKeyset(t.Context(), keyset, nil)
 	wantError(t, "RotateKeyset", err, nil)
 	old, current := newSealer(t, keyset), newSealer(t, rotated)
 	own, other := keys.Generate(), keys.Generate()
@@ -94,7 +94,7 @@ func testSealedForOneRow(t *testing.T, s Instance, _ Features) {
 
 func newSealer(t *testing.T, keyset []byte) *keys.Sealer {
 	t.Helper()
-	sealer, err := keys.NewSealer(keyset)
+	sealer, err := keys.NewSealer(t.Context(), keyset, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -363,9 +363,12 @@ func (x *ProfileMapping) GetNoMatchMode() string {
 // Sealing encrypts the texts of virtual keys.
 type Sealing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A Tink keyset in its JSON form, as `extauthz keyset new` writes it. Whoever can read it can open every key.
-	// It is read again when it changes.
-	KeysetFile    *string `protobuf:"bytes,1,opt,name=keyset_file,json=keysetFile,proto3,oneof" json:"keyset_file,omitempty"`
+	// A Tink keyset in its JSON form, as `extauthz keyset new` writes it. Without `kms_key_uri` it is not encrypted, and whoever
+	// can read it can open every key. It is read again when it changes.
+	KeysetFile *string `protobuf:"bytes,1,opt,name=keyset_file,json=keysetFile,proto3,oneof" json:"keyset_file,omitempty"`
+	// The key in a key management service that encrypts the keyset: in the transit engine of Vault or OpenBao, or in AWS KMS.
+	// Credentials come from the environment (VAULT_TOKEN, AWS_… and so on).
+	KmsKeyUri     *string `protobuf:"bytes,2,opt,name=kms_key_uri,json=kmsKeyUri,proto3,oneof" json:"kms_key_uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +406,13 @@ func (*Sealing) Descriptor() ([]byte, []int) {
 func (x *Sealing) GetKeysetFile() string {
 	if x != nil && x.KeysetFile != nil {
 		return *x.KeysetFile
+	}
+	return ""
+}
+
+func (x *Sealing) GetKmsKeyUri() string {
+	if x != nil && x.KmsKeyUri != nil {
+		return *x.KmsKeyUri
 	}
 	return ""
 }
@@ -2629,12 +2639,15 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\rno_match_mode\x18\x03 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x02R\vnoMatchMode\x88\x01\x01B\b\n" +
 	"\x06_claimB\v\n" +
 	"\t_no_matchB\x10\n" +
-	"\x0e_no_match_mode\"K\n" +
+	"\x0e_no_match_mode\"\xa7\x03\n" +
 	"\aSealing\x120\n" +
 	"\vkeyset_file\x18\x01 \x01(\tB\n" +
 	"\xbaH\a\xc8\x01\x01r\x02\x10\x01H\x00R\n" +
-	"keysetFile\x88\x01\x01B\x0e\n" +
-	"\f_keyset_file\"\xc1\x01\n" +
+	"keysetFile\x88\x01\x01\x12\xc9\x02\n" +
+	"\vkms_key_uri\x18\x02 \x01(\tB\xa3\x02\xbaH\x9c\x02\xba\x01\x98\x02\n" +
+	"\vkms_key_uri\x12ohcvault://HOST:PORT/MOUNT/keys/NAME, hcvault:///MOUNT/keys/NAME (with the address in VAULT_ADDR), aws-kms://ARN\x1a\x97\x01this.matches('^(hcvault://[A-Za-z0-9.:\\\\[\\\\]-]*/[A-Za-z0-9_./-]+/keys/[A-Za-z0-9_.-]+|aws-kms://arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]+:(key|alias)/.+)$')\x80\x01\x01H\x01R\tkmsKeyUri\x88\x01\x01B\x0e\n" +
+	"\f_keyset_fileB\x0e\n" +
+	"\f_kms_key_uri\"\xc1\x01\n" +
 	"\tKeyHeader\x12z\n" +
 	"\x04name\x18\x01 \x01(\tBa\xbaH^\xba\x01[\n" +
 	"\vheader_name\x12\x1ba header name in lower case\x1a/this.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')H\x00R\x04name\x88\x01\x01\x12$\n" +
