@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/extauthz/extauthz/internal/kms"
@@ -26,7 +27,7 @@ const (
 type fakeAWS struct {
 	t     *testing.T
 	aead  cipher.AEAD
-	fault http.HandlerFunc // instead
+	fault atomic.Pointer[http.HandlerFunc] // instead
 }
 
 func startAWS(t *testing.T) *fakeAWS {
@@ -53,8 +54,8 @@ func startAWS(t *testing.T) *fakeAWS {
 }
 
 func (f *fakeAWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.fault != nil {
-		f.fault(w, r)
+	if fault := f.fault.Load(); fault != nil {
+		(*fault)(w, r)
 		return
 	}
 	var in struct {
@@ -132,18 +133,19 @@ func TestAWSFaults(t *testing.T) {
 		"a fault": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "StatusCode: 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.fault = c.fault
+			f.fault.Store(&c.fault)
 			_, err := open(t, awsKey).DecryptWithContext(t.Context(), sealed, nil)
 			fails(t, err, c.why, awsSecret, awsSession)
 		})
 	}
 	t.Run("silence", func(t *testing.T) {
 		release := make(chan struct{})
-		f.fault = func(http.ResponseWriter, *http.Request) { <-release }
+		silent := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })
+		f.fault.Store(&silent)
 		endsInTime(t, open(t, awsKey))
 		close(release)
 	})
-	f.fault = nil
+	f.fault.Store(nil)
 	t.Run("down", func(t *testing.T) {
 		t.Setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:1")
 		_, err := open(t, awsKey).DecryptWithContext(t.Context(), sealed, nil)

@@ -67,7 +67,8 @@ func (s *served) dial() net.Conn {
 func (s *served) send(request io.Reader) (status int, open time.Duration) {
 	s.t.Helper()
 	start, conn := time.Now(), s.dial()
-	go func() { _, _ = io.Copy(conn, request) }()
+	written := make(chan struct{})
+	go func() { defer close(written); _, _ = io.Copy(conn, request) }()
 	lines := bufio.NewReader(conn)
 	if answer, err := http.ReadResponse(lines, nil); err == nil {
 		status = answer.StatusCode
@@ -75,7 +76,10 @@ func (s *served) send(request io.Reader) (status int, open time.Duration) {
 		_ = answer.Body.Close()
 	}
 	_, _ = io.Copy(io.Discard, lines)
-	return status, time.Since(start)
+	open = time.Since(start)
+	_ = conn.Close()
+	<-written
+	return status, open
 }
 
 // endless is a text without end. read counts what was taken of it.
