@@ -147,7 +147,7 @@ func (s *server) kill() {
 // stop ends the process and requires a clean end, so that a crash or a data race of any case is seen.
 func (s *server) stop() {
 	if s.command.ProcessState != nil {
-		return // it was killed
+		return // it has ended
 	}
 	_ = s.command.Process.Signal(syscall.SIGTERM)
 	select {
