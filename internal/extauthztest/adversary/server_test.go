@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type server struct {
 	store   database
 	command *exec.Cmd
 	checks  authv3.AuthorizationClient
+	asked   atomic.Int64  // checks
 	ended   chan struct{} // after it, the log is complete
 
 	environment        []string
