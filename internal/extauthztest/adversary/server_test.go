@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type server struct {
 	store   database
 	command *exec.Cmd
 	checks  authv3.AuthorizationClient
+	asked   atomic.Int64  // checks
 	ended   chan struct{} // after it, the log is complete
 
 	environment        []string
@@ -147,7 +149,7 @@ func (s *server) kill() {
 // stop ends the process and requires a clean end, so that a crash or a data race of any case is seen.
 func (s *server) stop() {
 	if s.command.ProcessState != nil {
-		return // it was killed
+		return // it has ended
 	}
 	_ = s.command.Process.Signal(syscall.SIGTERM)
 	select {

@@ -258,7 +258,7 @@ func addEd25519Order(signature []byte) []byte {
 	return signature
 }
 
-// publishedKey is a key that stands in the home issuer's key set and must verify nothing.
+// publishedKey is one of the further keys in the home issuer's key set.
 func publishedKey(kid string) func(*world) crypto.PrivateKey {
 	return func(w *world) crypto.PrivateKey { return w.published[kid] }
 }
@@ -268,13 +268,13 @@ func newPublishedKeys() (map[string]crypto.PrivateKey, error) {
 	keys := make(map[string]crypto.PrivateKey)
 	var err error
 	for kid, curve := range map[string]elliptic.Curve{
-		"encryption": elliptic.P256(), "wrapping": elliptic.P256(), "twice": elliptic.P256(), "twice, again": elliptic.P256(), "p384": elliptic.P384(),
+		"encryption": elliptic.P256(), "wrapping": elliptic.P256(), "twice": elliptic.P256(), "twice, again": elliptic.P256(), "p384": elliptic.P384(), "any-p384": elliptic.P384(),
 	} {
 		if keys[kid], err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
 			return nil, err
 		}
 	}
-	for kid, bits := range map[string]int{"rsa-1024": 1024, "pinned-ps256": 2048} {
+	for kid, bits := range map[string]int{"rsa-1024": 1024, "pinned-ps256": 2048, "any-rsa": 2048} {
 		if keys[kid], err = rsa.GenerateKey(rand.Reader, bits); err != nil {
 			return nil, err
 		}

@@ -170,6 +170,11 @@ func kidCases() []Case {
 		{"of an RSA key of 1024 bits", "NIST SP 800-131A; Wycheproof JWK 7; measured: accepted by keyfunc", deny(401, "token_invalid"), moves{alg("RS256"), header("kid", "rsa-1024"), signedWith("RS256", publishedKey("rsa-1024"))}},
 		{"of a key pinned to another algorithm", "RFC 7517 4.4; RFC 8725 3.1", deny(401, "token_invalid"), moves{alg("RS256"), header("kid", "pinned-ps256"), signedWith("RS256", publishedKey("pinned-ps256"))}},
 		{"of a key on another curve", "RFC 7518 3.4; measured: accepted by golang-jwt for some lengths", deny(401, "token_invalid"), moves{header("kid", "p384"), signedWith("ES384", publishedKey("p384"))}},
+		{"of a key for any RSA algorithm", "control: RFC 7517 4.4: alg is optional", allow("mapping"), moves{alg("RS256"), header("kid", "any-rsa"), signedWith("RS256", publishedKey("any-rsa"))}},
+		{"of a key for any RSA algorithm, RS512", "RFC 8725 3.1: not in the allow-list", deny(401, "token_invalid"), moves{header("alg", "RS512"), header("kid", "any-rsa"), signedWith("RS512", publishedKey("any-rsa"))}},
+		{"of a key for any RSA algorithm, RS384", "RFC 8725 3.1: not in the allow-list", deny(401, "token_invalid"), moves{header("alg", "RS384"), header("kid", "any-rsa"), signedWith("RS384", publishedKey("any-rsa"))}},
+		{"of a key for any RSA algorithm, PS256", "RFC 8725 3.1: not in the allow-list", deny(401, "token_invalid"), moves{header("alg", "PS256"), header("kid", "any-rsa"), signedWith("PS256", publishedKey("any-rsa"))}},
+		{"of a key for any algorithm of its curve, ES384", "RFC 8725 3.1: not in the allow-list", deny(401, "token_invalid"), moves{header("alg", "ES384"), header("kid", "any-p384"), signedWith("ES384", publishedKey("any-p384"))}},
 		{"of two keys", "RFC 7517 4.5; Wycheproof JWK, duplicate kid", deny(401, "token_invalid"), moves{header("kid", "twice"), signedWith("ES256", publishedKey("twice"))}},
 	}
 }

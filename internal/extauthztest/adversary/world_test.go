@@ -29,7 +29,7 @@ type world struct {
 	stranger    *issuertest.Issuer // not configured: nothing is ever fetched from it
 	hostile     map[string]*issuertest.Issuer
 	attacker    attackerKeys
-	published   map[string]crypto.PrivateKey // of the home issuer's keys that must verify nothing
+	published   map[string]crypto.PrivateKey // of the home issuer's further keys
 	oct         []byte
 	secrets     map[string]string // of the virtual keys, by alias
 }
@@ -50,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	if w.published, err = newPublishedKeys(); err != nil {
 		t.Fatal(err)
 	}
-	w.home.Publish(w.unusableKeys()...)
+	w.home.Publish(w.furtherKeys()...)
 	for _, c := range hostileIssuers() {
 		i := issuertest.New(t, localissuer.Audience(audience), localissuer.Algorithms("ES256"))
 		c.serve(w, i)
@@ -59,8 +59,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// unusableKeys stand in the home issuer's key set and must verify nothing.
-func (w *world) unusableKeys() []any {
+// furtherKeys stand in the home issuer's key set behind its own. But for any-rsa, they must verify nothing.
+func (w *world) furtherKeys() []any {
 	entry := func(kid, name, alg string, members ...any) map[string]any {
 		jwk := named(w.published[kid].(crypto.Signer).Public(), name, alg)
 		for n := 0; n < len(members); n += 2 {
@@ -70,10 +70,13 @@ func (w *world) unusableKeys() []any {
 	}
 	wrapping := entry("wrapping", "wrapping", "ES256", "key_ops", []string{"wrapKey"})
 	delete(wrapping, "use")
+	anyRSA, anyP384 := entry("any-rsa", "any-rsa", ""), entry("any-p384", "any-p384", "")
+	delete(anyRSA, "alg")
+	delete(anyP384, "alg")
 	return []any{
 		entry("encryption", "encryption", "ES256", "use", "enc"), wrapping,
 		entry("rsa-1024", "rsa-1024", "RS256"), entry("pinned-ps256", "pinned-ps256", "PS256"), entry("p384", "p384", "ES384"),
-		entry("twice", "twice", "ES256"), entry("twice, again", "twice", "ES256"), octKey(w),
+		entry("twice", "twice", "ES256"), entry("twice, again", "twice", "ES256"), octKey(w), anyRSA, anyP384,
 	}
 }
 
