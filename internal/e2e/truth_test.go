@@ -102,6 +102,7 @@ func tokens() table {
 		allow("a token", claimsOf("team", "a"), call{}, "team"),
 		deny("no token", nil, call{}, 401, "token_missing"),
 		deny("no JWT", nil, call{}, 401, "token_malformed").direct("x"),
+		deny("with two dots, no virtual key either", nil, call{}, 401, "token_malformed").direct("sk-a.b.c"),
 		deny("expired", claimsOf("team", "a", "iat", at(-2*time.Hour), "exp", at(-time.Hour)), call{}, 401, "token_expired"),
 		deny("without an end", claimsOf("team", "a", "exp", localissuer.Absent), call{}, 401, "token_invalid"),
 		deny("for longer than a day", claimsOf("team", "a", "exp", at(25*time.Hour)), call{}, 401, "token_invalid"),

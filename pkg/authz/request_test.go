@@ -150,7 +150,6 @@ func newReader(t testing.TB, trusted ...string) *requestReader {
 func TestModel(t *testing.T) {
 	known := func(name string) teams.Model { return teams.Model{State: teams.ModelKnown, Name: name} }
 	unreadable, absent := teams.Model{}, teams.Model{State: teams.ModelAbsent}
-	type http = authv3.AttributeContext_HttpRequest
 	body := func(text string) func(*httpRequest) {
 		return func(h *httpRequest) { h.RawBody, h.Size = []byte(text), int64(len(text)) }
 	}
@@ -199,6 +198,7 @@ func TestModel(t *testing.T) {
 		"not JSON":                    {body(`model=gpt-4o`), unreadable, nil},
 		"cut":                         {body(`{"model":"gpt-4o"`), unreadable, nil},
 		"text after it":               {body(`{"model":"gpt-4o"} {"model":"o1"}`), unreadable, nil},
+		"garbage after it":            {body(`{"model":"gpt-4o"}x`), unreadable, nil},
 		"bad UTF-8":                   {body("{\"model\":\"gpt-4o\",\"x\":\"\xff\"}"), unreadable, nil},
 		"byte order mark":             {body("\xef\xbb\xbf{\"model\":\"gpt-4o\"}"), unreadable, nil},
 		"white space around":          {body(" \n{\"model\":\"gpt-4o\"}\r\n"), known("gpt-4o"), nil},
@@ -230,6 +230,7 @@ func TestModel(t *testing.T) {
 		"form":                        {form("application/x-www-form-urlencoded", "model=gpt-4o&x=1"), known("gpt-4o"), nil},
 		"form, twice":                 {form("application/x-www-form-urlencoded", "model=gpt-4o&model=o1"), teams.Model{}, ErrModelAmbiguous},
 		"form, JSON in it":            {form("application/x-www-form-urlencoded", `{"x":"&model=gpt-4o&"}`), unreadable, nil},
+		"form, type does not parse":   {form("application/x-www-form-urlencoded; =", `{"model":"gpt-4o"}`), unreadable, nil},
 		"form, UTF-16 in it":          {form("application/x-www-form-urlencoded", "\x00{\x00}&model=gpt-4o"), unreadable, nil},
 		"form, none":                  {form("application/x-www-form-urlencoded", "x=1"), unreadable, nil},
 		"gzip":                        {header("content-encoding", "gzip"), unreadable, nil},
@@ -260,12 +261,16 @@ func TestModel(t *testing.T) {
 		"Gemini, slash in the name":   {path("/v1beta/models/gemini/pro:generateContent"), teams.Model{}, ErrModelAmbiguous},
 		"Gemini, tuned":               {path("/v1beta/tunedModels/x:generateContent"), teams.Model{}, ErrModelAmbiguous},
 		"Bedrock":                     {path("/bedrock/model/anthropic.claude/invoke", body(`{}`)), known("anthropic.claude"), nil},
+		"Bedrock, converse":           {path("/bedrock/model/anthropic.claude/converse", body(`{}`)), known("anthropic.claude"), nil},
 		"Bedrock, in another case":    {path("/bedrock/model/o1/Invoke"), unreadable, nil},
+		"Azure, a list in the body":   {path("/openai/deployments/gpt-4o/chat/completions", body(`{"model":["o1"]}`)), unreadable, nil},
+		"Azure, empty in the body":    {path("/openai/deployments/gpt-4o/chat/completions", body(`{"model":""}`)), unreadable, nil},
 		"Azure, two actions":          {path("/openai/deployments/gpt-4o/embeddings/x/chat/completions"), teams.Model{}, ErrModelAmbiguous},
 		"Gemini, two actions":         {path("/v1beta/models/gpt-4o:countTokens-x:generateContent", body(`{}`)), teams.Model{}, ErrModelAmbiguous},
 		"Gemini and Azure":            {path("/models/gpt-4o:x/deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
 		"a model's description":       {path("/model/info", method("GET"), noBody), absent, nil},
 		"an upgrade":                  {path("/v1/responses", method("GET"), noBody, header("upgrade", "websocket")), unreadable, nil},
+		"an upgrade with a model":     {path("/v1/responses?model=gpt-4o", method("GET"), noBody, header("upgrade", "websocket")), unreadable, nil},
 		"realtime with an upgrade":    {path("/v1/realtime/?model=gpt-4o", method("GET"), noBody, header("upgrade", "websocket")), known("gpt-4o"), nil},
 		"Azure disagrees":             {path("/openai/deployments/o1/chat/completions"), teams.Model{}, ErrModelAmbiguous},
 		"Azure, unseen body":          {path("/openai/deployments/o1/chat/completions", noBody, func(h *httpRequest) { h.HeaderMap = nil }), unreadable, nil},
@@ -276,6 +281,9 @@ func TestModel(t *testing.T) {
 		"one model's description":     {path("/v1/models/gpt-4o", method("GET"), noBody), absent, nil},
 		"GET without a body header":   {path("/v1/models", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = nil }), absent, nil},
 		"realtime":                    {path("/v1/realtime?model=gpt-4o", method("GET"), noBody), known("gpt-4o"), nil},
+		"realtime, unseen body":       {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("content-length", "9") }), unreadable, nil},
+		"realtime, body of no length": {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("transfer-encoding", "chunked") }), unreadable, nil},
+		"realtime, empty body":        {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("content-length", "0") }), known("gpt-4o"), nil},
 		"realtime, none":              {path("/v1/realtime", method("GET"), noBody), unreadable, nil},
 		"file upload":                 {path("/v1/files", header("content-type", "multipart/form-data")), absent, nil},
 		"batch":                       {path("/v1/batches", body(`{"input_file_id":"f"}`)), unreadable, nil},
@@ -299,7 +307,6 @@ func TestModel(t *testing.T) {
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {
-	type http = authv3.AttributeContext_HttpRequest
 	for name, c := range map[string]struct {
 		change func(*httpRequest)
 		err    error
@@ -318,6 +325,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"two values of a header": {func(h *httpRequest) { h.HeaderMap.Headers[0].Value = "other" }, ErrRequestMalformed},
 		"two selected teams":     {func(h *httpRequest) { h.HeaderMap = rawHeaders("x-team-id", "a", "x-team-id", "b") }, ErrRequestMalformed},
 		"a list of teams":        {func(h *httpRequest) { h.HeaderMap = rawHeaders("X-Team-Id", "a,b") }, ErrRequestMalformed},
+		"a control in the team":  {func(h *httpRequest) { h.HeaderMap = rawHeaders("x-team-id", "a\x01") }, ErrRequestMalformed},
 	} {
 		if _, err := newReader(t).read(in(c.change)); !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)

@@ -128,8 +128,8 @@ func (r *Routes) Groups() []string {
 // Members returns the patterns of a group; nil if there is no such group.
 func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group].members) }
 
-// Check reports what is wrong with a pattern or a group's name. Match lets an invalid one match at most
-// the very path that it spells, so a list that holds only invalid ones permits no more than that.
+// Check reports what is wrong with a pattern or a group's name. Match takes what is wrong literally, so that
+// a misspelled pattern permits no more than it spells.
 func (r *Routes) Check(pattern string) error {
 	if !strings.Contains(pattern, "/") {
 		if _, ok := r.groups[pattern]; !ok {
