@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"regexp"
 	"text/tabwriter"
@@ -96,7 +97,7 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 	if err != nil {
 		return nil, usageError{err}
 	}
-	rows, err := openRows(ctx, c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) {
+	rows, err := openRows(ctx, c, metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) {
 		return mapping.DryRun(s), teams.DryRun(s)
 	})
 	if err != nil {

@@ -63,11 +63,15 @@ mapping: {claim: sub, no_match: reject, cache_ttl: 1h}
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := openRows(t.Context(), c, f.metrics, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
+	rows, err := openRows(t.Context(), c, f.metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(rows.close)
+	watching, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); rows.store.Watch(watching, rows.changes) }()
+	t.Cleanup(func() { stop(); <-ended })
 	text := strings.Builder{}
 	text.WriteString("teams: [{id: a}]\nkeys:\n- {alias: k, secret: sk-0123456789abcdef, team_id: a}\nmappings:\n")
 	for n := range realClients {

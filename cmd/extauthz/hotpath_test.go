@@ -56,7 +56,7 @@ func hotServer(tb testing.TB) func() []byte {
 	})
 	must(tb, err)
 	metrics := telemetry.NewMetrics("")
-	rows, err := openRows(tb.Context(), c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
+	rows, err := openRows(tb.Context(), c, metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	must(tb, err)
 	tb.Cleanup(rows.close)
 	set, _, err := resource.Parse("hot", []byte(hotResources))

@@ -174,5 +174,6 @@ func fixed(c *configv1.Config) []part {
 		{"server", c.GetServer()}, {"telemetry", c.GetTelemetry()}, {"store", store}, {"cache", c.GetCache()},
 		{"sealing", c.GetSealing()},
 		{"mapping.cache_ttl", c.GetMapping().GetCacheTtl()}, {"mapping.absent_ttl", c.GetMapping().GetAbsentTtl()},
+		{"mapping.serve_stale", c.GetMapping().GetServeStale()},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
 	"github.com/extauthz/extauthz/pkg/authz"
@@ -33,7 +34,7 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	logger := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	metrics := telemetry.NewMetrics(version())
 
-	rows, err := openRows(ctx, c, metrics, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
+	rows, err := openRows(ctx, c, metrics, logger, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	ready := &readiness{checks: checks, verifier: &decisions.verifier, store: rows.store, logger: logger}
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
-		logger: logger, metrics: metrics, decisions: decisions, ready: ready, store: rows.store,
+		logger: logger, metrics: metrics, decisions: decisions, ready: ready, store: rows.store, changes: rows.changes,
 		files:        slices.Concat(seals.watched(), listener.watched(metrics), telemetryListener.watched(metrics)),
 		grpc:         authz.NewGRPCServer(decisions.server, checks, grpcOptions(c.GetServer(), listener.credentials(logger))),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check), telemetryListener.tlsConfig(), logger),
@@ -173,13 +174,14 @@ type rows struct {
 	directory teams.Directory
 	registrar teams.Registrar
 	mappings  *mapping.Cached
+	changes   *changes
 	close     func()
 }
 
 // guard stands between the caches and the store.
 type guard func(telemetry.Store) (mapping.Store, teams.Store)
 
-func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, g guard) (*rows, error) {
+func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, logger *slog.Logger, g guard) (*rows, error) {
 	if c.GetStore().GetUrl() == "none" {
 		return &rows{close: func() {}}, nil
 	}
@@ -187,10 +189,13 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	keyed, named := g(telemetry.Measure(opened, metrics))
-	limits, timeout := c.GetCache(), c.GetStore().GetTimeout().AsDuration()
+	keyed, named := g(guardStore(opened, metrics, logger))
+	feed := cache.NewFeed(maxBlind, nil)
+	limits, stale := c.GetCache(), c.GetMapping().GetServeStale().AsDuration()
+	// Twice the store's own timeout, which ends a load before: it is for a store that does not keep to it.
+	timeout := 2 * c.GetStore().GetTimeout().AsDuration()
 	directory, err := teams.NewCachedDirectory(named, teams.CacheOptions{
-		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
 	})
 	if err != nil {
@@ -198,17 +203,21 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	}
 	mappings, err := mapping.NewCached(keyed, mapping.CacheOptions{
 		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
-		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &rows{store: opened, directory: directory, registrar: directory, mappings: mappings, close: func() {
-		directory.Close()
-		mappings.Close()
-		opened.Close()
-	}}, nil
+	return &rows{
+		store: opened, directory: directory, registrar: directory, mappings: mappings,
+		changes: &changes{directory: directory, mappings: mappings, feed: feed, metrics: metrics, logger: logger},
+		close: func() {
+			directory.Close()
+			mappings.Close()
+			opened.Close()
+		},
+	}, nil
 }
 
 func openStore(ctx context.Context, s *configv1.Store) (store.Store, error) {
@@ -227,6 +236,7 @@ type service struct {
 	ready        *readiness
 	files        []watched
 	store        store.Store // nil: there is none
+	changes      *changes    // nil: there is no store
 	grpc         *grpc.Server
 	http         *http.Server
 	drainDelay   time.Duration
@@ -242,6 +252,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
+	group.Go(func() error { s.watchChanges(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
 		if err := telemetry.Serve(s.http, telemetryListener); !errors.Is(err, http.ErrServerClosed) {

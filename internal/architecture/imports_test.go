@@ -15,6 +15,7 @@ func allowed() map[string][]string {
 	domain := []string{"pkg/token", "pkg/teams", "pkg/keys", "pkg/mapping"}
 	store := append([]string{"internal/resource"}, domain...)
 	return map[string][]string{
+		"internal/breaker":             {},
 		"internal/cache":               {},
 		"internal/limit":               {},
 		"internal/trace":               {},
@@ -34,7 +35,7 @@ func allowed() map[string][]string {
 		"internal/store/rows":          store,
 		"internal/store/postgres":      append([]string{"internal/store/rows"}, store...),
 		"internal/store/sqlite":        append([]string{"internal/store/rows"}, store...),
-		"internal/store/storetest":     append([]string{"internal/store", "internal/store/rows"}, store...),
+		"internal/store/storetest":     append([]string{"internal/cache", "internal/store", "internal/store/rows"}, store...),
 		"internal/echo":                {},
 		"internal/envoyproc":           {},
 		"deploy/envoy":                 {},

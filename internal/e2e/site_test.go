@@ -84,6 +84,10 @@ type plan struct {
 	drainDelay string
 	// notReady does not wait for the servers to be ready.
 	notReady bool
+	// noEnvoy starts no Envoy: requests go to the servers themselves.
+	noEnvoy bool
+	// checkTimeout and storeTimeout are the servers' own; empty means 5s and 2s.
+	checkTimeout, storeTimeout string
 }
 
 // claims is where the tests' tokens carry the identity.
@@ -103,8 +107,9 @@ func newSite(t *testing.T, store database, p plan) *site {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
 	issuers := cmp.Or(p.issuers, fmt.Sprintf("- issuer: %s\n  audiences: [llm-gateway]%s", s.issuer.URL(), claims))
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s%s}\ntelemetry: {address: '127.0.0.1:0'%s}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n%s%s", address, cmp.Or(p.drainDelay, "0s"), p.server, p.telemetry, store.url(), issuers, p.config)
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: %s, reflection: true, drain_delay: %s%s}\ntelemetry: {address: '127.0.0.1:0'%s}\n"+
+		"store: {url: '%s', timeout: %s}\nissuers:\n%s%s", address, cmp.Or(p.checkTimeout, "5s"), cmp.Or(p.drainDelay, "0s"), p.server, p.telemetry,
+		store.url(), cmp.Or(p.storeTimeout, "2s"), issuers, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +206,9 @@ func (s *site) serve(p plan) *server {
 	}
 	if !p.notReady {
 		v.await("be ready", v.ready)
+	}
+	if p.noEnvoy {
+		return v
 	}
 	v.envoy = envoytest.Start(s.t, options)
 	return v

@@ -26,6 +26,7 @@ type Metrics struct {
 	store     *prometheus.HistogramVec
 	reloaded  *prometheus.CounterVec
 	expires   *prometheus.GaugeVec
+	rows      storeMetrics
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -66,6 +67,7 @@ func NewMetrics(version string) *Metrics {
 	build.Set(1)
 	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, m.reloaded, m.expires, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.rows = newStoreMetrics(m.Registry)
 	return m
 }
 
@@ -76,6 +78,9 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	m.duration.WithLabelValues(verdict).Observe(elapsed.Seconds())
 	if d.Shadowed != "" {
 		m.shadowed.WithLabelValues(string(d.Shadowed)).Inc()
+	}
+	if d.Stale {
+		m.rows.stale.Inc()
 	}
 }
 

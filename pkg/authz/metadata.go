@@ -31,10 +31,13 @@ func metadata(d *Decision) []wire.Field {
 	set("team", string(d.Member.TeamID))
 	set("user", string(d.Member.UserID))
 	set("org", string(d.Member.OrganizationID))
+	if d.Stale {
+		fields = append(fields, wire.Field{Name: "stale", Kind: wire.True})
+	}
 	// No limit leaves its field out: 0 would be a limit of zero.
 	limit := func(name string, perMinute *int64) {
 		if perMinute != nil {
-			fields = append(fields, wire.Field{Name: name, PerMinute: *perMinute, IsLimit: true})
+			fields = append(fields, wire.Field{Name: name, Kind: wire.Limit, PerMinute: *perMinute})
 		}
 	}
 	key, team := limitsOf(d)

@@ -164,6 +164,7 @@ func (r *rules) answer(ctx context.Context, in *authv3.CheckRequest, record *tra
 		return r.refuse(fmt.Errorf("%w: %q", errProfile, name))
 	}
 	d := r.decide(trace.With(ctx, record), p, in)
+	d.Stale = record.Stale && !d.Outcome.outage() // with no decision there is nothing out of date
 	if len(record.Shadowed) > 0 {
 		d.Shadowed = outcomeOf(record.Shadowed[0]).Reason
 	}

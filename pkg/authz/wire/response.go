@@ -56,12 +56,23 @@ func (k Kind) field() protowire.Number {
 // Header is a header's name and value.
 type Header struct{ Name, Value string }
 
-// Field is a field of the metadata: a text, or with IsLimit a limit in the form of Envoy's RateLimit.Override.
+// Field is a field of the metadata.
 type Field struct {
-	Name, Text string
-	PerMinute  int64
-	IsLimit    bool
+	Name      string
+	Kind      FieldKind
+	Text      string // of a String
+	PerMinute int64  // of a Limit
 }
+
+// FieldKind is what a field holds.
+type FieldKind int
+
+// The kinds of fields. A Limit has the form of Envoy's RateLimit.Override, True is the boolean.
+const (
+	String FieldKind = iota
+	Limit
+	True
+)
 
 const minute = "MINUTE"
 
@@ -162,8 +173,11 @@ func limitSize() int {
 
 // valueSize is that of a google.protobuf.Value, in which a text is there even if it is empty.
 func (f *Field) valueSize() int {
-	if f.IsLimit {
+	switch f.Kind {
+	case Limit:
 		return sizeOf(5, limitSize())
+	case True:
+		return intSize(4, 1)
 	}
 	return sizeOf(3, len(f.Text))
 }
@@ -174,8 +188,11 @@ func (f *Field) append(b []byte) []byte {
 	b = appendSize(b, 1, f.entrySize())
 	b = appendString(b, 1, f.Name)
 	b = appendSize(b, 2, f.valueSize())
-	if !f.IsLimit {
+	switch f.Kind {
+	case String:
 		return appendString(b, 3, f.Text)
+	case True:
+		return appendInt(b, 4, 1)
 	}
 	b = appendSize(b, 5, limitSize())
 	b = appendSize(b, 1, sizeOf(1, len(limitNumber))+sizeOf(2, doubleSize))
@@ -259,8 +276,11 @@ func (r *Response) Proto() *authv3.CheckResponse {
 }
 
 func (f *Field) proto() *structpb.Value {
-	if !f.IsLimit {
+	switch f.Kind {
+	case String:
 		return structpb.NewStringValue(f.Text)
+	case True:
+		return structpb.NewBoolValue(true)
 	}
 	return structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
 		limitNumber: structpb.NewNumberValue(float64(f.PerMinute)), limitUnit: structpb.NewStringValue(minute),

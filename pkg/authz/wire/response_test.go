@@ -36,7 +36,7 @@ func TestResponse(t *testing.T) {
 	headers := []Header{{"x-extauthz-key-id", long}, {"x-extauthz-team-id", "a"}, {"", ""}, {"x-empty", ""}}
 	metadata := []Field{
 		{Name: "decision", Text: "allow"}, {Name: "empty"}, {Name: long, Text: long},
-		{Name: "key_rpm_limit", PerMinute: 60, IsLimit: true}, {Name: "zero", IsLimit: true}, {Name: "large", PerMinute: 1<<63 - 1, IsLimit: true},
+		{Name: "stale", Kind: True}, {Name: "key_rpm_limit", PerMinute: 60, Kind: Limit}, {Name: "zero", Kind: Limit}, {Name: "large", PerMinute: 1<<63 - 1, Kind: Limit},
 	}
 	for name, r := range map[string]*Response{
 		"allow":               {Kind: OK, Headers: headers, Remove: []string{"authorization", "", long}, Metadata: metadata},
@@ -59,7 +59,7 @@ func FuzzResponse(f *testing.F) {
 		r := &Response{Code: code, Message: valid(message), Kind: []Kind{Denied, OK, Error}[kind%3], HTTPStatus: code, Body: valid(body)}
 		for n := range count % 16 {
 			r.Headers = append(r.Headers, Header{valid(name[:len(name)*int(n)/16]), valid(value)})
-			r.Metadata = append(r.Metadata, Field{Name: fmt.Sprint(n, valid(name)), Text: valid(value)}, Field{Name: fmt.Sprint("l", n), PerMinute: limit, IsLimit: true})
+			r.Metadata = append(r.Metadata, Field{Name: fmt.Sprint(n, valid(name)), Text: valid(value)}, Field{Name: fmt.Sprint("l", n), PerMinute: limit, Kind: Limit})
 			r.Remove = append(r.Remove, valid(value[:len(value)*int(n)/16]))
 		}
 		if r.Kind == OK {
