@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"net/http"
 	"testing"
+	"time"
 
 	"github.com/extauthz/extauthz/internal/extauthztest/envoytest"
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
@@ -28,8 +30,27 @@ func TestPostgresDown(t *testing.T) {
 	s.expect(s.servers[0].do(call{}), 401, "token_missing") // needs no store
 	s.expect(s.servers[0].do(call{token: "x"}), 401, "token_malformed")
 	postgresServer.Start(t)
-	s.outcome(s.as(with(client1(), "client_id", "client-2")), 200, "mapping")
+	s.outcome(s.recovered(with(client1(), "client_id", "client-2")), 200, "mapping")
 	s.outcome(s.as(with(client1(), "client_id", "never-seen")), 200, "auto_register")
+}
+
+// recovered asks until the answer is no outage's, for at most as long as a recovery may take.
+func (s *site) recovered(claims map[string]any) answer {
+	s.t.Helper()
+	deadline := time.After(recovery)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		a := s.as(claims)
+		if a.status != http.StatusServiceUnavailable {
+			return a
+		}
+		select {
+		case <-deadline:
+			return a
+		case <-tick.C:
+		}
+	}
 }
 
 // With Envoy set to fail open, an outage still denies: it is a denial, not an error.

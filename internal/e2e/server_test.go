@@ -152,7 +152,7 @@ func TestStartsWithoutItsDatabase(t *testing.T) {
 	s.cli("migrate", "--config", s.config)
 	s.apply(teamA)
 	v.await("be ready", v.ready)
-	s.expect(s.as(client1()), 403, "no_mapping")
+	s.expect(s.recovered(client1()), 403, "no_mapping")
 }
 
 // TestRollingRestart: of two replicas behind one Envoy, one is told to go. Envoy's health checks see it, and
