@@ -1,5 +1,6 @@
 // Package cache is the loading cache that stands in front of the store: typed keys, cached absence,
-// shared loads, and invalidation that an older load cannot undo.
+// shared loads, invalidation that an older load cannot undo, and the last good value for as long as the
+// store fails, within a bound.
 //
 // It trusts its loader, and ristretto only for memory: ristretto may drop any entry or refuse a Set,
 // and compares hashes only, so the full key is compared on every hit and nothing here depends on
@@ -18,35 +19,56 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// Options configure a [Cache]. All fields but Now are required.
+// Options configure a [Cache]. All fields but ServeStale, Feed and Now are required.
 type Options[K comparable, V any] struct {
 	// Load reads a value from the store. An error that wraps NotFound is cached as absence; any other
 	// error is handed to the callers that wait and forgotten.
 	Load func(ctx context.Context, key K) (V, error)
 	// NotFound is the error that means absence.
 	NotFound error
+	// Digest names the key to [Cache.Changed], with [Digest].
+	Digest func(K) uint64
 	// TTL and AbsentTTL are how long a value and an absence are served. They count from the load and
 	// do not slide: a revoked grant must not live on by being used.
 	TTL, AbsentTTL time.Duration
+	// ServeStale is how much longer a value or an absence is served while it cannot be loaded anew; 0
+	// means no longer than its time to live.
+	ServeStale time.Duration
+	// Feed is how far the changes of others are known, and the clock; nil means that nobody tells of them, and that
+	// the times to live alone bound how long a change goes unnoticed.
+	Feed *Feed
 	// MaxEntries and MaxAbsent bound the two kinds separately, so that a flood of unknown keys cannot
 	// evict real ones.
 	MaxEntries, MaxAbsent int64
 	// LoadTimeout is the deadline of one load. A load has its own, because it is shared: the first
 	// caller's cancellation must not fail the others.
 	LoadTimeout time.Duration
-	// Now is the clock; nil means time.Now.
+	// Now is the clock of a cache without a Feed; nil means time.Now.
 	Now func() time.Time
 }
+
+// Origin says where a value comes from.
+type Origin int
+
+// The origins of a value.
+const (
+	Loaded Origin = iota // from the store, by this call or one that it joined
+	Cached               // from memory, and as good as loaded
+	Stale                // from memory, because the store did not give a newer one
+)
 
 // Cache is a loading cache. It is safe for concurrent use.
 type Cache[K comparable, V any] struct {
 	options Options[K, V]
+	feed    *Feed
 	seed    maphash.Seed
 	present *ristretto.Cache[uint64, *entry[K, V]]
 	absent  *ristretto.Cache[uint64, *entry[K, V]]
 
-	// generation is raised to drop everything at once; an entry of another generation is a miss.
-	generation atomic.Uint64
+	// generations count changes. A key's digest selects its counter: to raise it drops all keys that share it. To raise
+	// generation drops every key.
+	generations []atomic.Uint32
+	generation  atomic.Uint32
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -54,27 +76,49 @@ type Cache[K comparable, V any] struct {
 	storing sync.WaitGroup // loads that have queued a Set and wait for it
 }
 
+// counters is how many generations there are, a power of two. One change among 100,000 cached keys drops
+// one or two others with it.
+const counters = 1 << 16
+
 // entry is one cached value, or absence.
 type entry[K comparable, V any] struct {
-	key        K
-	value      V
-	found      bool
-	expires    time.Time
-	generation uint64
+	key             K
+	value           V
+	found           bool
+	loaded, expires time.Duration // on the feed's clock
+	era             era
 }
 
-// flight is a load under way. It is the current one for its key while the flights map holds it;
-// an invalidation takes it out, so that its result reaches only the callers that came before.
+// flight is a load under way. It is the current one for its key while the flights map holds it and its
+// era lasts; an invalidation ends either, so that its result reaches only the callers that came before.
 type flight[V any] struct {
 	done  chan struct{}
+	era   era
 	value V
 	err   error
 }
 
+// era is the time between two changes of a key: the sum of its counter and of the one for all keys, which only
+// grow.
+type era struct {
+	counter *atomic.Uint32
+	sum     uint32
+}
+
+func (c *Cache[K, V]) era(key K) era {
+	counter := c.counter(c.options.Digest(key))
+	return era{counter, c.generation.Load() + counter.Load()}
+}
+
+func (c *Cache[K, V]) counter(digest uint64) *atomic.Uint32 { return &c.generations[digest%counters] }
+
+func (c *Cache[K, V]) lasts(e era) bool { return c.generation.Load()+e.counter.Load() == e.sum }
+
 // New returns an empty cache. Close releases it.
 func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
-	if options.Now == nil {
-		options.Now = time.Now
+	feed := options.Feed
+	if feed == nil {
+		feed = silent(options.Now)
 	}
 	present, err := newRistretto[K, V](options.MaxEntries)
 	if err != nil {
@@ -86,8 +130,8 @@ func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
 		return nil, err
 	}
 	return &Cache[K, V]{
-		options: options, seed: maphash.MakeSeed(), present: present, absent: absent,
-		flights: make(map[K]*flight[V]),
+		options: options, feed: feed, seed: maphash.MakeSeed(), present: present, absent: absent,
+		generations: make([]atomic.Uint32, counters), flights: make(map[K]*flight[V]),
 	}, nil
 }
 
@@ -116,65 +160,117 @@ func (c *Cache[K, V]) Close() {
 	c.absent.Close()
 }
 
-// Get returns the value for the key: a cached one, or a loaded one. The second result reports
-// whether it was cached. Absence is Options.NotFound, cached or not. If ctx ends first the
-// error is its cause; the load goes on for the others.
-func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, bool, error) {
-	e, ok := c.lookup(key)
-	var f *flight[V]
-	if !ok {
-		f, e = c.join(ctx, key)
+// Get returns the value for the key and where it comes from. Absence is Options.NotFound, wherever it comes
+// from. If ctx ends first the error is its cause; the load goes on for the others.
+func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, Origin, error) {
+	e, fresh := c.lookup(key)
+	if fresh {
+		return c.answer(e, Cached)
 	}
-	switch {
-	case e != nil && !e.found:
-		return e.value, true, c.options.NotFound
-	case e != nil:
-		return e.value, true, nil
+	f, loaded := c.join(ctx, key)
+	if loaded != nil {
+		return c.answer(loaded, Cached)
 	}
-	select {
-	case <-f.done:
-		return f.value, false, f.err
-	case <-ctx.Done():
-		var zero V
-		return zero, false, context.Cause(ctx)
-	}
+	return c.wait(ctx, key, f, e != nil)
 }
 
-func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
-	hash := maphash.Comparable(c.seed, key)
-	for _, cache := range []*ristretto.Cache[uint64, *entry[K, V]]{c.present, c.absent} {
+func (c *Cache[K, V]) answer(e *entry[K, V], origin Origin) (V, Origin, error) {
+	if !e.found {
+		return e.value, origin, c.options.NotFound
+	}
+	return e.value, origin, nil
+}
+
+// lookup returns the key's entry and whether it may be used as it is. One that may not is the newest of those
+// that may be used while the store fails; nil if there is none. What was invalidated is gone, whatever
+// happens to the store.
+func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
+	hash, now := maphash.Comparable(c.seed, key), c.feed.elapsed()
+	for _, cache := range [...]*ristretto.Cache[uint64, *entry[K, V]]{c.present, c.absent} {
 		e, ok := cache.Get(hash)
-		if ok && e.key == key && e.generation == c.generation.Load() && c.options.Now().Before(e.expires) {
+		switch {
+		case !ok || e.key != key || !c.lasts(e.era):
+		case now < e.expires && c.feed.knows(e.loaded, now):
 			return e, true
+		case now < e.expires+c.options.ServeStale && (old == nil || old.loaded < e.loaded):
+			old = e
 		}
 	}
-	return nil, false
+	return old, false
 }
 
 // join returns the key's load under way, or starts one. A load that ended since the caller looked has
 // left an entry: then that is returned.
 func (c *Cache[K, V]) join(ctx context.Context, key K) (*flight[V], *entry[K, V]) {
+	now := c.era(key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f, ok := c.flights[key]; ok {
+	if f, ok := c.flights[key]; ok && c.lasts(f.era) {
 		return f, nil
 	}
-	if e, ok := c.lookup(key); ok {
+	if e, fresh := c.lookup(key); fresh {
 		return nil, e
 	}
-	f := &flight[V]{done: make(chan struct{})}
+	f := &flight[V]{done: make(chan struct{}), era: now}
 	c.flights[key] = f
-	go c.load(context.WithoutCancel(ctx), key, f, c.generation.Load())
+	go c.load(context.WithoutCancel(ctx), key, f)
 	return f, nil
 }
 
-func (c *Cache[K, V]) load(ctx context.Context, key K, f *flight[V], generation uint64) {
+// wait returns the flight's result. If that is a failure, or if it is long in coming, the old entry is served in
+// its place, unless it was invalidated meanwhile.
+func (c *Cache[K, V]) wait(ctx context.Context, key K, f *flight[V], hasOld bool) (V, Origin, error) {
+	late, stop := patience(ctx, hasOld)
+	defer stop()
+	for {
+		select {
+		case <-f.done:
+			if f.err == nil || errors.Is(f.err, c.options.NotFound) {
+				return f.value, Loaded, f.err
+			}
+			if e, origin := c.last(key); e != nil {
+				return c.answer(e, origin)
+			}
+			return f.value, Loaded, f.err
+		case <-late:
+			if e, origin := c.last(key); e != nil {
+				return c.answer(e, origin)
+			}
+			late = nil
+		case <-ctx.Done():
+			var zero V
+			return zero, Loaded, context.Cause(ctx)
+		}
+	}
+}
+
+// last returns what there is of the key now.
+func (c *Cache[K, V]) last(key K) (*entry[K, V], Origin) {
+	e, fresh := c.lookup(key)
+	if fresh {
+		return e, Cached
+	}
+	return e, Stale
+}
+
+// patience ends after a quarter of the time that a caller with an old value has left: a decision asks for several
+// rows, and while the database hangs each of them must leave time for the next.
+func patience(ctx context.Context, hasOld bool) (<-chan time.Time, func() bool) {
+	deadline, ok := ctx.Deadline()
+	if !hasOld || !ok {
+		return nil, func() bool { return false }
+	}
+	timer := time.NewTimer(time.Until(deadline) / 4)
+	return timer.C, timer.Stop
+}
+
+func (c *Cache[K, V]) load(ctx context.Context, key K, f *flight[V]) {
 	defer close(f.done)
 	ctx, cancel := context.WithTimeout(ctx, c.options.LoadTimeout)
 	defer cancel()
-	started := c.options.Now()
+	started := c.feed.elapsed()
 	f.value, f.err = c.call(ctx, key)
-	c.finish(key, f, generation, started)
+	c.finish(key, f, started)
 }
 
 // call turns a panic of the loader into an error: it runs on a goroutine of its own, where a panic
@@ -190,11 +286,11 @@ func (c *Cache[K, V]) call(ctx context.Context, key K) (value V, err error) {
 
 // finish stores the result unless the key was invalidated while it was loading. ristretto applies a Set
 // later: until it has, callers join this load instead of starting another.
-func (c *Cache[K, V]) finish(key K, f *flight[V], generation uint64, started time.Time) {
+func (c *Cache[K, V]) finish(key K, f *flight[V], started time.Duration) {
 	c.mu.Lock()
 	var cache *ristretto.Cache[uint64, *entry[K, V]]
 	if c.flights[key] == f && !c.closed {
-		cache = c.store(key, f, generation, started)
+		cache = c.store(key, f, started)
 	}
 	if cache != nil {
 		c.storing.Add(1)
@@ -211,22 +307,27 @@ func (c *Cache[K, V]) finish(key K, f *flight[V], generation uint64, started tim
 	}
 }
 
-func (c *Cache[K, V]) store(key K, f *flight[V], generation uint64, started time.Time) *ristretto.Cache[uint64, *entry[K, V]] {
-	e := &entry[K, V]{key: key, value: f.value, generation: generation}
-	cache, ttl := c.present, c.options.TTL
+// store keeps the result, and nothing older beside it: an outage must not bring back a row that was seen to be
+// gone. The entry is of the era in which its load began, so that a change since then ends it.
+func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristretto.Cache[uint64, *entry[K, V]] {
+	e := &entry[K, V]{key: key, value: f.value, loaded: started, era: f.era}
+	cache, other, ttl := c.present, c.absent, c.options.TTL
 	switch {
 	case f.err == nil:
 		e.found = true
 	case errors.Is(f.err, c.options.NotFound):
-		cache, ttl = c.absent, c.options.AbsentTTL
+		cache, other, ttl = c.absent, c.present, c.options.AbsentTTL
 	default:
 		return nil
 	}
+	hash := maphash.Comparable(c.seed, key)
+	other.Del(hash)
 	if ttl <= 0 {
+		cache.Del(hash)
 		return nil
 	}
-	e.expires = started.Add(ttl)
-	cache.SetWithTTL(maphash.Comparable(c.seed, key), e, 1, ttl)
+	e.expires = started + ttl
+	cache.SetWithTTL(hash, e, 1, ttl+c.options.ServeStale)
 	return cache
 }
 
@@ -245,10 +346,16 @@ func (c *Cache[K, V]) Invalidate(key K) {
 	c.absent.Wait()
 }
 
-// InvalidateAll forgets everything, as Invalidate does for one key.
-func (c *Cache[K, V]) InvalidateAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.flights)
-	c.generation.Add(1)
+// Changed forgets the keys with these digests, as Invalidate does for one key, and with them a few others; every key
+// if there are none. It neither waits nor allocates.
+func (c *Cache[K, V]) Changed(digests []uint64) {
+	if len(digests) == 0 {
+		c.InvalidateAll()
+	}
+	for _, digest := range digests {
+		c.counter(digest).Add(1)
+	}
 }
+
+// InvalidateAll forgets everything, as Invalidate does for one key.
+func (c *Cache[K, V]) InvalidateAll() { c.generation.Add(1) }

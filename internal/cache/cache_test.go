@@ -58,6 +58,8 @@ func (s *source) load(ctx context.Context, key string) (int, error) {
 	return value, nil
 }
 
+func digest(key string) uint64 { return cache.Digest(key) }
+
 func (s *source) set(key string, value int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +75,7 @@ func (s *source) remove(key string) {
 func newCache(t testing.TB, s *source, c *clock) *cache.Cache[string, int] {
 	t.Helper()
 	made, err := cache.New(cache.Options[string, int]{
-		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: 10 * time.Second,
+		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: 10 * time.Second,
 		MaxEntries: 1000, MaxAbsent: 100, LoadTimeout: time.Minute, Now: c.now,
 	})
 	if err != nil {
@@ -90,16 +92,16 @@ func setUp(t testing.TB, rows map[string]int) (*cache.Cache[string, int], *sourc
 
 func expect(t *testing.T, c *cache.Cache[string, int], key string, value int, cached bool) {
 	t.Helper()
-	got, hit, err := c.Get(t.Context(), key)
-	if got != value || hit != cached || err != nil {
+	got, origin, err := c.Get(t.Context(), key)
+	if hit := origin == cache.Cached; got != value || hit != cached || err != nil {
 		t.Fatalf("Get(%q) = %d, cached %v, %v; want %d, cached %v", key, got, hit, err, value, cached)
 	}
 }
 
 func expectAbsent(t *testing.T, c *cache.Cache[string, int], key string, cached bool) {
 	t.Helper()
-	_, hit, err := c.Get(t.Context(), key)
-	if hit != cached || !errors.Is(err, errAbsent) {
+	_, origin, err := c.Get(t.Context(), key)
+	if hit := origin == cache.Cached; hit != cached || !errors.Is(err, errAbsent) {
 		t.Fatalf("Get(%q) = cached %v, %v; want absent, cached %v", key, hit, err, cached)
 	}
 }
@@ -235,7 +237,7 @@ func TestCancelledLeaderDoesNotFailTheOthers(t *testing.T) {
 func TestLoadHasItsOwnDeadline(t *testing.T) {
 	s, clock := &source{rows: map[string]int{}, read: make(chan struct{}, 1), hold: make(chan struct{})}, &clock{}
 	c, err := cache.New(cache.Options[string, int]{
-		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute,
 		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Millisecond, Now: clock.now,
 	})
 	if err != nil {
@@ -249,7 +251,7 @@ func TestLoadHasItsOwnDeadline(t *testing.T) {
 
 func TestPanickingLoadIsAnError(t *testing.T) {
 	c, err := cache.New(cache.Options[string, int]{
-		Load: func(context.Context, string) (int, error) { panic("bug") }, NotFound: errAbsent,
+		Load: func(context.Context, string) (int, error) { panic("bug") }, NotFound: errAbsent, Digest: digest,
 		TTL: time.Minute, AbsentTTL: time.Minute, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
 	})
 	if err != nil {
@@ -292,7 +294,7 @@ func TestNeverStaleAfterInvalidation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, clock := &source{rows: map[string]int{}}, &clock{}
 		c, err := cache.New(cache.Options[string, int]{
-			Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+			Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute,
 			MaxEntries: 4, MaxAbsent: 2, LoadTimeout: time.Minute, Now: clock.now,
 		})
 		if err != nil {
@@ -329,7 +331,7 @@ func TestNeverStaleAfterInvalidation(t *testing.T) {
 func TestLoadThatOutlivesTheCache(t *testing.T) {
 	s, clock := &source{rows: map[string]int{"a": 1}, read: make(chan struct{}), hold: make(chan struct{})}, &clock{}
 	c, err := cache.New(cache.Options[string, int]{
-		Load: s.load, NotFound: errAbsent, TTL: time.Minute, AbsentTTL: time.Minute,
+		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute,
 		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute, Now: clock.now,
 	})
 	if err != nil {

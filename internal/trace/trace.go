@@ -24,6 +24,8 @@ type Record struct {
 	// Shadowed are the reasons for which the request would have been denied, had their rule not been in
 	// shadow mode.
 	Shadowed []error
+	// Stale is whether a row was used that the store could not give anew.
+	Stale bool
 }
 
 type contextKey struct{}
@@ -54,5 +56,12 @@ func (r *Record) Shadow(err error) {
 	if r != nil {
 		r.Shadowed = append(r.Shadowed, err)
 		r.Add("shadow", "would have been denied: %v", err)
+	}
+}
+
+// MarkStale records that a row was used that the store could not give anew.
+func (r *Record) MarkStale() {
+	if r != nil {
+		r.Stale = true
 	}
 }

@@ -35,6 +35,8 @@ type Decision struct {
 	Outcome Outcome
 	// Shadowed is the reason of the first denial that shadow mode held back; empty if there was none.
 	Shadowed Reason
+	// Stale says that a row was used that the store could not give anew: what it says may be out of date.
+	Stale bool
 	// ID ties the answer, its log line and its metadata together.
 	ID string
 	// Identity, Member and Key are as far as the decision got.

@@ -34,6 +34,9 @@ func metadata(d *Decision) *structpb.Struct {
 	set("team", string(d.Member.TeamID))
 	set("user", string(d.Member.UserID))
 	set("org", string(d.Member.OrganizationID))
+	if d.Stale {
+		fields["stale"] = structpb.NewBoolValue(true)
+	}
 	key, team := limitsOf(d)
 	setLimit(fields, "key_rpm_limit", key.RPM)
 	setLimit(fields, "key_tpm_limit", key.TPM)

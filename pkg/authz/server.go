@@ -117,6 +117,7 @@ func (s *Server) answer(ctx context.Context, in *authv3.CheckRequest, record *tr
 		return d, s.fallback.deny(d)
 	}
 	d := s.decide(trace.With(ctx, record), p, in)
+	d.Stale = record.Stale && !d.Outcome.outage() // with no decision there is nothing out of date
 	if len(record.Shadowed) > 0 {
 		d.Shadowed = outcomeOf(record.Shadowed[0]).Reason
 	}

@@ -5,17 +5,20 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
-// CacheOptions bound the caches of a [Cached] store. All are required.
+// CacheOptions bound the caches of a [Cached] store. All but ServeStale and Feed are required.
 type CacheOptions struct {
 	MappingTTL            time.Duration // of mappings
 	AbsentTTL             time.Duration // of the absence of a mapping
 	KeyTTL                time.Duration
 	MaxEntries, MaxAbsent int64         // of each kind
 	LoadTimeout           time.Duration // of one load from the store
+	ServeStale            time.Duration // how much longer a row is used while the store fails
+	Feed                  *cache.Feed   // how far the changes of others are known
 }
 
 // Cached is a [Store] with a cache in front of its reads. Its own writes are seen at once. It is
@@ -30,14 +33,17 @@ type Cached struct {
 func NewCached(store Store, o CacheOptions) (*Cached, error) {
 	mappings, err := cache.New(cache.Options[Subject, *Mapping]{
 		Load: store.Mapping, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		// Without the issuer: a mapping for any issuer counts for the callers of each.
+		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	byID, err := cache.New(cache.Options[keys.ID, *keys.Key]{
 		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
 	})
 	if err != nil {
 		mappings.Close()
@@ -52,15 +58,37 @@ func (c *Cached) Close() {
 	c.keys.Close()
 }
 
+// MappingsChanged forgets the mappings whose claim and value have these digests (see [cache.Digest]); none means
+// all mappings.
+func (c *Cached) MappingsChanged(digests []uint64) { c.mappings.Changed(digests) }
+
+// KeysChanged forgets the keys whose ids have these digests; none means all keys.
+func (c *Cached) KeysChanged(digests []uint64) { c.keys.Changed(digests) }
+
+// Changed forgets everything.
+func (c *Cached) Changed() {
+	c.MappingsChanged(nil)
+	c.KeysChanged(nil)
+}
+
 // Mapping implements [Store].
 func (c *Cached) Mapping(ctx context.Context, subject Subject) (*Mapping, error) {
-	m, _, err := c.mappings.Get(ctx, subject)
+	m, _, err := c.mapping(ctx, subject)
 	return m, err
 }
 
-// mapping is Mapping, and whether the answer was cached.
-func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, bool, error) {
-	return c.mappings.Get(ctx, subject)
+// mapping is Mapping, and where the answer comes from.
+func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, cache.Origin, error) {
+	return get(ctx, c.mappings, subject)
+}
+
+// get notes the use of a row that is stale.
+func get[K comparable, V any](ctx context.Context, c *cache.Cache[K, V], key K) (V, cache.Origin, error) {
+	value, origin, err := c.Get(ctx, key)
+	if origin == cache.Stale {
+		trace.From(ctx).MarkStale()
+	}
+	return value, origin, err
 }
 
 // ForgetKey forgets a cached key.
@@ -70,13 +98,13 @@ func (c *Cached) forget(subject Subject) { c.mappings.Invalidate(subject) }
 
 // Key implements [Store].
 func (c *Cached) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
-	key, _, err := c.keys.Get(ctx, id)
+	key, _, err := c.key(ctx, id)
 	return key, err
 }
 
-// key is Key, and whether the answer was cached.
-func (c *Cached) key(ctx context.Context, id keys.ID) (*keys.Key, bool, error) {
-	return c.keys.Get(ctx, id)
+// key is Key, and where the answer comes from.
+func (c *Cached) key(ctx context.Context, id keys.ID) (*keys.Key, cache.Origin, error) {
+	return get(ctx, c.keys, id)
 }
 
 // Touch implements [Store].

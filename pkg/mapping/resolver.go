@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -138,10 +139,10 @@ func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, id teams.Id
 		return rule.claimMissing(ctx)
 	}
 	subject := Subject{Issuer: claims.Issuer, Claim: rule.Claim.String(), Value: value}
-	found, cached, err := r.lookup(ctx, subject, rule.NoMatch)
+	found, origin, err := r.lookup(ctx, subject, rule.NoMatch)
 	switch {
 	case err == nil:
-		return r.use(ctx, subject, found, cached, caller{id, member}, rule)
+		return r.use(ctx, subject, found, origin, caller{id, member}, rule)
 	case errors.Is(err, teams.ErrNotFound):
 		found, err := r.noMatch(ctx, subject, member, rule)
 		return rule.shadowed(ctx, found, err)
@@ -180,23 +181,24 @@ func (r Rule) claimMissing(ctx context.Context) (Result, error) {
 }
 
 // lookup asks the cache, then the store. An absence that is about to become a registration is
-// read anew: a mapping may have been made since, for this issuer or for all.
-func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m *Mapping, cached bool, err error) {
+// read anew: a mapping may have been made since, for this issuer or for all. While the store fails there is
+// none: the absence is forgotten first, and cannot be served stale.
+func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m *Mapping, origin cache.Origin, err error) {
 	if r.store == nil {
-		return nil, false, teams.ErrNotFound
+		return nil, cache.Loaded, teams.ErrNotFound
 	}
-	m, cached, err = r.store.mapping(ctx, subject)
-	if cached && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
-		if r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
-			return nil, true, errRate // it could not register: the store need not be asked
+	m, origin, err = r.store.mapping(ctx, subject)
+	if origin != cache.Loaded && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
+		if origin == cache.Cached && r.limiters[subject.Issuer].TokensAt(r.config.Now()) < 1 {
+			return nil, origin, errRate // it could not register: the store need not be asked
 		}
 		r.store.forget(subject)
-		m, cached, err = r.store.mapping(ctx, subject)
+		m, origin, err = r.store.mapping(ctx, subject)
 	}
 	if record := trace.From(ctx); record.Explaining() {
-		record.Add("mapping", "look-up of %s=%q: %s (%s)", subject.Claim, subject.Value, outcomeOf(m, err), from(cached))
+		record.Add("mapping", "look-up of %s=%q: %s (%s)", subject.Claim, subject.Value, outcomeOf(m, err), from(origin))
 	}
-	return m, cached, err
+	return m, origin, err
 }
 
 func outcomeOf(m *Mapping, err error) string {
@@ -209,9 +211,12 @@ func outcomeOf(m *Mapping, err error) string {
 	return "the issuer's own mapping"
 }
 
-func from(cached bool) string {
-	if cached {
+func from(origin cache.Origin) string {
+	switch origin {
+	case cache.Cached:
 		return "cache"
+	case cache.Stale:
+		return "cache, since the store fails"
 	}
 	return "store"
 }
@@ -289,9 +294,9 @@ type caller struct {
 	member teams.Membership
 }
 
-func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, cached bool, c caller, rule Rule) (Result, error) {
+func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, origin cache.Origin, c caller, rule Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
-	if err == nil && cached && m.AutoRegistered && result.Key.Blocked {
+	if err == nil && origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
 		// Another replica may have bound the caller to a new key since this mapping was cached.
 		r.store.forget(subject)
 		if m, _, err = r.store.mapping(ctx, subject); err != nil {
@@ -370,14 +375,14 @@ func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, 
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
-	key, cached, err := r.store.key(ctx, m.KeyID)
+	key, origin, err := r.store.key(ctx, m.KeyID)
 	if errors.Is(err, teams.ErrNotFound) {
 		return Result{}, fmt.Errorf("%w: its key does not exist", ErrDisabled)
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(cached))
+	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(origin))
 	return Result{Source: source, Key: key}, nil
 }
 
@@ -387,7 +392,7 @@ func (r *Resolver) Direct(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	if r.store == nil {
 		return nil, ErrKeyUnknown
 	}
-	key, cached, err := r.store.key(ctx, id)
+	key, origin, err := r.store.key(ctx, id)
 	switch {
 	case errors.Is(err, teams.ErrNotFound):
 		return nil, ErrKeyUnknown
@@ -396,6 +401,6 @@ func (r *Resolver) Direct(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	case key.JWTOnly:
 		return nil, fmt.Errorf("%w: it is for mapped callers only", ErrKeyUnknown)
 	}
-	trace.From(ctx).Add("credential", "virtual key %q (%s)", key.Alias, from(cached))
+	trace.From(ctx).Add("credential", "virtual key %q (%s)", key.Alias, from(origin))
 	return key, nil
 }

@@ -5,13 +5,16 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/trace"
 )
 
-// CacheOptions bound the caches of a [CachedDirectory]. All are required.
+// CacheOptions bound the caches of a [CachedDirectory]. All but ServeStale and Feed are required.
 type CacheOptions struct {
 	TTL                   time.Duration // of rows, and of their absence
 	MaxEntries, MaxAbsent int64         // of each kind of row
 	LoadTimeout           time.Duration // of one load from the directory
+	ServeStale            time.Duration // how much longer a row is used while the directory fails
+	Feed                  *cache.Feed   // how far the changes of others are known
 }
 
 // CachedDirectory is a [Directory] with a cache in front. It is safe for concurrent use.
@@ -35,33 +38,36 @@ type membership struct {
 func NewCachedDirectory(d Directory, o CacheOptions) (*CachedDirectory, error) {
 	c := &CachedDirectory{}
 	var err error
-	if c.teams, err = newCache(d.Team, o); err != nil {
+	if c.teams, err = newCache(d.Team, one[TeamID], o); err != nil {
 		return nil, err
 	}
-	if c.organizations, err = newCache(d.Organization, o); err != nil {
+	if c.organizations, err = newCache(d.Organization, one[OrganizationID], o); err != nil {
 		return nil, err
 	}
-	if c.users, err = newCache(d.User, o); err != nil {
+	if c.users, err = newCache(d.User, one[UserID], o); err != nil {
 		return nil, err
 	}
-	if c.teamsByAlias, err = newCache(d.TeamByAlias, o); err != nil {
+	if c.teamsByAlias, err = newCache(d.TeamByAlias, one[string], o); err != nil {
 		return nil, err
 	}
-	if c.organizationsByAlias, err = newCache(d.OrganizationByAlias, o); err != nil {
+	if c.organizationsByAlias, err = newCache(d.OrganizationByAlias, one[string], o); err != nil {
 		return nil, err
 	}
 	c.members, err = newCache(func(ctx context.Context, m membership) (bool, error) {
 		return d.Member(ctx, m.team, m.user)
-	}, o)
+	}, func(m membership) uint64 { return cache.Digest(string(m.team), string(m.user)) }, o)
 	return c, err
 }
 
-func newCache[K comparable, V any](load func(context.Context, K) (V, error), o CacheOptions) (*cache.Cache[K, V], error) {
+func newCache[K comparable, V any](load func(context.Context, K) (V, error), digest func(K) uint64, o CacheOptions) (*cache.Cache[K, V], error) {
 	return cache.New(cache.Options[K, V]{
-		Load: load, NotFound: ErrNotFound, TTL: o.TTL, AbsentTTL: o.TTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout,
+		Load: load, NotFound: ErrNotFound, Digest: digest, TTL: o.TTL, AbsentTTL: o.TTL,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 	})
 }
+
+// one is the digest of a key that is a text.
+func one[K ~string](key K) uint64 { return cache.Digest(string(key)) }
 
 // Close stops the caches.
 func (c *CachedDirectory) Close() {
@@ -73,38 +79,68 @@ func (c *CachedDirectory) Close() {
 	c.members.Close()
 }
 
+// TeamsChanged forgets the teams whose ids or aliases have these digests (see [cache.Digest]); none means all teams.
+// An alias is forgotten whoever has it: another team may have got it, or lost it.
+func (c *CachedDirectory) TeamsChanged(digests []uint64) {
+	c.teams.Changed(digests)
+	c.teamsByAlias.Changed(digests)
+}
+
+// OrganizationsChanged does the same for organizations.
+func (c *CachedDirectory) OrganizationsChanged(digests []uint64) {
+	c.organizations.Changed(digests)
+	c.organizationsByAlias.Changed(digests)
+}
+
+// UsersChanged forgets the users whose ids have these digests; none means all users.
+func (c *CachedDirectory) UsersChanged(digests []uint64) { c.users.Changed(digests) }
+
+// MembersChanged forgets whether a user is of a team where the two have one of these digests; none means all.
+func (c *CachedDirectory) MembersChanged(digests []uint64) { c.members.Changed(digests) }
+
+// Changed forgets everything.
+func (c *CachedDirectory) Changed() {
+	c.TeamsChanged(nil)
+	c.OrganizationsChanged(nil)
+	c.UsersChanged(nil)
+	c.MembersChanged(nil)
+}
+
+// get notes the use of a row that is stale.
+func get[K comparable, V any](ctx context.Context, c *cache.Cache[K, V], key K) (V, error) {
+	value, origin, err := c.Get(ctx, key)
+	if origin == cache.Stale {
+		trace.From(ctx).MarkStale()
+	}
+	return value, err
+}
+
 // Team implements [Directory].
 func (c *CachedDirectory) Team(ctx context.Context, id TeamID) (*Team, error) {
-	team, _, err := c.teams.Get(ctx, id)
-	return team, err
+	return get(ctx, c.teams, id)
 }
 
 // Organization implements [Directory].
 func (c *CachedDirectory) Organization(ctx context.Context, id OrganizationID) (*Organization, error) {
-	organization, _, err := c.organizations.Get(ctx, id)
-	return organization, err
+	return get(ctx, c.organizations, id)
 }
 
 // User implements [Directory].
 func (c *CachedDirectory) User(ctx context.Context, id UserID) (*User, error) {
-	user, _, err := c.users.Get(ctx, id)
-	return user, err
+	return get(ctx, c.users, id)
 }
 
 // TeamByAlias implements [Directory].
 func (c *CachedDirectory) TeamByAlias(ctx context.Context, alias string) (*Team, error) {
-	team, _, err := c.teamsByAlias.Get(ctx, alias)
-	return team, err
+	return get(ctx, c.teamsByAlias, alias)
 }
 
 // OrganizationByAlias implements [Directory].
 func (c *CachedDirectory) OrganizationByAlias(ctx context.Context, alias string) (*Organization, error) {
-	organization, _, err := c.organizationsByAlias.Get(ctx, alias)
-	return organization, err
+	return get(ctx, c.organizationsByAlias, alias)
 }
 
 // Member implements [Directory].
 func (c *CachedDirectory) Member(ctx context.Context, team TeamID, user UserID) (bool, error) {
-	member, _, err := c.members.Get(ctx, membership{team, user})
-	return member, err
+	return get(ctx, c.members, membership{team, user})
 }

@@ -1,0 +1,346 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/extauthz/extauthz/internal/cache"
+)
+
+// The bounds of the cache under the model. No two deadlines fall on one instant: which comes first would be chance.
+const (
+	modelTTL       = 30 * time.Second
+	modelAbsentTTL = 2 * time.Second
+	modelStale     = 20 * time.Second
+	modelBlind     = 3 * time.Second
+	modelTimeout   = 2*time.Second + 3  // of a load
+	modelDeadline  = 1*time.Second + 20 // of a caller
+)
+
+var errDown = errors.New("down")
+
+// TestModel runs a cache against a model of a database with other writers: changes are committed, told late or
+// lost; loads hang before and after they read; the database fails; time passes; and callers ask at any moment. No
+// caller may get a row that had been replaced when the caller came, but within the bounds that the package states.
+//
+// Each step runs in a bubble whose clock is the test's and whose goroutines are at rest between steps, so that a
+// failure is the same each time and rapid can make it small.
+func TestModel(t *testing.T) {
+	for range 5 { // of 100 runs each
+		rapid.Check(t, func(r *rapid.T) {
+			var failure any
+			synctest.Test(t, func(*testing.T) {
+				defer func() { failure = recover() }() // rapid's own: it must reach rapid's goroutine
+				m := newModel(r)
+				defer m.end()
+				r.Repeat(m.actions())
+			})
+			if failure != nil {
+				panic(failure)
+			}
+		})
+	}
+}
+
+type model struct {
+	t     *rapid.T
+	cache *cache.Cache[string, int]
+	feed  *cache.Feed
+
+	mu      sync.Mutex
+	history map[string][]commit // never empty
+	down    bool
+	loads   []*load
+
+	floor     map[string]int // per key: the last commit that the cache was told of, or that it gave to somebody
+	overlaps  map[string]int // per key: loads that began beside an older one, which may then read more than they
+	connected bool
+	untold    []string // keys of commits that will be told
+	ended     atomic.Bool
+}
+
+// commit is one state of a row.
+type commit struct {
+	at    time.Time
+	found bool
+}
+
+// load is a load under way. Each send on next lets it take one step: read, return.
+type load struct {
+	key  string
+	next chan struct{}
+}
+
+func newModel(t *rapid.T) *model {
+	m := &model{
+		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]int{}, overlaps: map[string]int{},
+		history: map[string][]commit{"a": {{found: true}}, "b": {{found: false}}},
+	}
+	m.feed.Open(time.Now())
+	var err error
+	m.cache, err = cache.New(cache.Options[string, int]{
+		Load: m.load, NotFound: errAbsent, Feed: m.feed,
+		Digest: digest, TTL: modelTTL, AbsentTTL: modelAbsentTTL, ServeStale: modelStale,
+		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: modelTimeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// end lets every goroutine of the bubble end.
+func (m *model) end() {
+	m.ended.Store(true)
+	time.Sleep(modelTimeout)
+	synctest.Wait()
+	m.cache.Close()
+}
+
+// load reads the row as the database does: it sees what is committed when it reads, whatever happens before it
+// returns. The value of a row is the number of its commit.
+func (m *model) load(ctx context.Context, key string) (int, error) {
+	l := &load{key: key, next: make(chan struct{})}
+	beside := len(m.underWay(key)) > 0
+	m.mu.Lock()
+	if beside {
+		m.overlaps[key]++
+	}
+	m.loads = append(m.loads, l)
+	m.mu.Unlock()
+	defer m.forget(l)
+	if !l.step(ctx) {
+		return 0, ctx.Err()
+	}
+	m.mu.Lock()
+	history, down := m.history[key], m.down
+	m.mu.Unlock()
+	switch {
+	case !l.step(ctx):
+		return 0, ctx.Err()
+	case down:
+		return 0, errDown
+	case !history[len(history)-1].found:
+		return 0, errAbsent
+	}
+	return len(history) - 1, nil
+}
+
+func (l *load) step(ctx context.Context) bool {
+	select {
+	case <-l.next:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (m *model) forget(l *load) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n := range m.loads {
+		if m.loads[n] == l {
+			m.loads = append(m.loads[:n:n], m.loads[n+1:]...)
+			return
+		}
+	}
+}
+
+func (m *model) underWay(key string) []*load {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []*load
+	for _, l := range m.loads {
+		if key == "" || l.key == key {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+var modelKeys = rapid.SampledFrom([]string{"a", "b"})
+
+func (m *model) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"ask": func(t *rapid.T) {
+			key := modelKeys.Draw(t, "key")
+			m.fail(rapid.IntRange(0, 3).Draw(t, "database") == 0)
+			m.ask(key)
+			for range rapid.SampledFrom([]int{0, 1, 2, 2, 2}).Draw(t, "steps of its load") {
+				m.advanceAll(key)
+			}
+		},
+		"load goes on": func(t *rapid.T) {
+			if list := m.underWay(""); len(list) > 0 {
+				m.advance(rapid.SampledFrom(list).Draw(t, "load"))
+			}
+		},
+		"commit": func(t *rapid.T) { m.commit(t, modelKeys.Draw(t, "key")) },
+		"commit during a load": func(t *rapid.T) {
+			key := modelKeys.Draw(t, "key")
+			m.ask(key)
+			m.advanceAll(key)
+			m.commit(t, key)
+			time.Sleep(rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "pause"))
+			m.advanceAll(key)
+		},
+		"tell":    func(*rapid.T) { m.tell(1) },
+		"confirm": func(t *rapid.T) { m.confirm(t) },
+		"feed": func(t *rapid.T) {
+			m.connected, m.untold = rapid.Bool().Draw(t, "connected"), nil
+			if m.connected {
+				m.feed.Open(time.Now())
+			}
+		},
+		"forget all": func(*rapid.T) {
+			m.cache.InvalidateAll()
+			for key := range m.history {
+				m.know(key, len(m.history[key])-1)
+			}
+		},
+		"time": func(t *rapid.T) {
+			time.Sleep(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 29 * time.Second}).Draw(t, "pass"))
+		},
+		"": func(*rapid.T) { synctest.Wait() },
+	}
+}
+
+// fail makes the database fail, or work again.
+func (m *model) fail(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}
+
+func (m *model) advance(l *load) {
+	select {
+	case l.next <- struct{}{}:
+	default:
+	}
+	synctest.Wait()
+}
+
+func (m *model) advanceAll(key string) {
+	for _, l := range m.underWay(key) {
+		m.advance(l)
+	}
+}
+
+// commit changes the row, or writes it as it was. The cache is told later, at once, or never because the feed was cut;
+// or the change is our own.
+func (m *model) commit(t *rapid.T, key string) {
+	found, news := rapid.Bool().Draw(t, "found"), rapid.SampledFrom([]string{"later", "now", "never", "ours"}).Draw(t, "news")
+	if news == "never" {
+		m.connected, m.untold = false, nil
+	}
+	m.write(key, found)
+	switch news {
+	case "now":
+		m.tell(len(m.untold))
+	case "ours":
+		m.cache.Invalidate(key)
+		m.know(key, len(m.history[key])-1)
+	}
+}
+
+func (m *model) write(key string, found bool) {
+	time.Sleep(time.Microsecond) // no two events are at once
+	m.mu.Lock()
+	m.history[key] = append(m.history[key], commit{time.Now(), found})
+	m.mu.Unlock()
+	if m.connected {
+		m.untold = append(m.untold, key)
+	}
+	time.Sleep(time.Microsecond)
+}
+
+// tell tells the cache of the oldest commits that it has not been told of, at most so many.
+func (m *model) tell(most int) {
+	for ; most > 0 && len(m.untold) > 0; most-- {
+		key := m.untold[0]
+		m.untold = m.untold[1:]
+		m.cache.Changed([]uint64{digest(key)})
+		told := len(m.history[key]) - 1
+		for _, other := range m.untold {
+			if other == key {
+				told--
+			}
+		}
+		m.know(key, told)
+	}
+}
+
+// confirm is a round trip on the feed's connection: when it is back, what was committed before it began was told. What
+// was committed meanwhile may not have been.
+func (m *model) confirm(t *rapid.T) {
+	if !m.connected {
+		return
+	}
+	began, told := time.Now(), len(m.untold)
+	if rapid.Bool().Draw(t, "with a commit") {
+		m.write(modelKeys.Draw(t, "key"), rapid.Bool().Draw(t, "found"))
+	}
+	time.Sleep(rapid.SampledFrom([]time.Duration{0, 2 * time.Second}).Draw(t, "trip"))
+	m.tell(told)
+	m.feed.Confirm(began)
+}
+
+// know notes that from here on nobody may get an older state of the row.
+func (m *model) know(key string, state int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.floor[key] = max(m.floor[key], state)
+}
+
+// ask asks the cache, and checks the answer whenever it comes.
+func (m *model) ask(key string) {
+	m.mu.Lock()
+	floor, overlaps, asked := m.floor[key], m.overlaps[key], time.Now()
+	m.mu.Unlock()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), modelDeadline)
+		defer cancel()
+		value, origin, err := m.cache.Get(ctx, key)
+		if m.ended.Load() || err != nil && !errors.Is(err, errAbsent) {
+			return // a failure is never wrong
+		}
+		state, ok := m.permitted(key, floor, asked, value, origin, err != nil)
+		if !ok {
+			m.t.Errorf("%s, asked %s ago: got %d, origin %d, %v; not to be older than commit %d", key, time.Since(asked), value, origin, err, floor)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if overlaps == m.overlaps[key] {
+			m.floor[key] = max(m.floor[key], state)
+		}
+	}()
+	synctest.Wait()
+}
+
+// permitted returns the oldest state of the row that is the answer and not too old.
+func (m *model) permitted(key string, floor int, asked time.Time, value int, origin cache.Origin, absent bool) (state int, ok bool) {
+	oldest := asked.Add(-max(modelBlind, modelTimeout)) // a load may have been under way
+	switch {
+	case origin == cache.Stale && absent:
+		oldest = time.Now().Add(-modelAbsentTTL - modelStale)
+	case origin == cache.Stale:
+		oldest = time.Now().Add(-modelTTL - modelStale)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	history := m.history[key]
+	for n := floor; n < len(history); n++ {
+		replaced := n+1 < len(history) && history[n+1].at.Before(oldest)
+		if history[n].found != absent && (absent || n == value) && !replaced {
+			return n, true
+		}
+	}
+	return 0, false
+}
