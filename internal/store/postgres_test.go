@@ -16,6 +16,9 @@ import (
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
+// postgresVersion is the version of its last migration.
+const postgresVersion = 2
+
 // TestPostgres shares one server; every test has its own database.
 func TestPostgres(t *testing.T) {
 	server := pgtest.Start(t)
@@ -30,7 +33,7 @@ func TestPostgres(t *testing.T) {
 				Store: open(t, store.Options{URL: url, Timeout: patience, MaxConnections: 12}), Raw: raw(t, "pgx", url),
 			}
 		}, storetest.Features{
-			Character: "chr", ChecksElements: true, ConcurrentWriters: true,
+			SchemaVersion: postgresVersion, Character: "chr", ChecksElements: true, ConcurrentWriters: true, TellsRows: true,
 			Suppress: func(table string) []string {
 				return []string{
 					"CREATE OR REPLACE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -39,12 +42,13 @@ func TestPostgres(t *testing.T) {
 			},
 		})
 	})
-	t.Run("Migrate", func(t *testing.T) { testMigrate(t, server.NewDatabase) })
+	t.Run("Migrate", func(t *testing.T) { testMigrate(t, server.NewDatabase, postgresVersion) })
 	t.Run("EmptyDatabase", func(t *testing.T) { testEmptyDatabase(t, server) })
 	t.Run("OtherEncoding", func(t *testing.T) { testOtherEncoding(t, server) })
 	t.Run("ServersText", func(t *testing.T) { testServersText(t, template) })
 	t.Run("NoSuchDatabase", func(t *testing.T) { testNoSuchDatabase(t, server) })
 	t.Run("BlackHole", testBlackHole)
+	t.Run("Watch", func(t *testing.T) { testWatch(t, template) })
 	t.Run("Outage", func(t *testing.T) { testOutage(t, server, template) })
 }
 
@@ -56,7 +60,7 @@ func testEmptyDatabase(t *testing.T, server *pgtest.Server) {
 	if !errors.As(err, &schema) || !errors.Is(err, store.ErrSchema) || schema.Have != 0 {
 		t.Fatalf("Ready: %v, want ErrSchema", err)
 	}
-	if want := "the database schema is at version 0, this binary needs 1: run `extauthz migrate`"; err.Error() != want {
+	if want := "the database schema is at version 0, this binary needs 2: run `extauthz migrate`"; err.Error() != want {
 		t.Errorf("Ready: %s, want %s", err, want)
 	}
 	if _, err := s.Team(t.Context(), "x"); err == nil || errors.Is(err, teams.ErrNotFound) || !strings.Contains(err.Error(), "SQLSTATE 42P01") {
@@ -68,10 +72,10 @@ func testEmptyDatabase(t *testing.T, server *pgtest.Server) {
 	if err := s.Ready(t.Context()); err != nil {
 		t.Errorf("Ready after the migration: %v", err)
 	}
-	if _, err := raw(t, "pgx", url).ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (2, true)"); err != nil {
+	if _, err := raw(t, "pgx", url).ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (3, true)"); err != nil {
 		t.Fatal(err)
 	}
-	if from, to, err := store.Migrate(t.Context(), store.Options{URL: url}); !errors.Is(err, store.ErrSchema) || from != 2 || to != 2 {
+	if from, to, err := store.Migrate(t.Context(), store.Options{URL: url}); !errors.Is(err, store.ErrSchema) || from != 3 || to != 3 {
 		t.Errorf("Migrate of a newer database: %d, %d, %v; want ErrSchema", from, to, err)
 	}
 }

@@ -11,10 +11,14 @@ import (
 	"github.com/extauthz/extauthz/internal/store/storetest"
 )
 
+// sqliteVersion is the version of its last migration.
+const sqliteVersion = 1
+
 func TestSQLite(t *testing.T) {
 	storetest.Run(t, openSQLite, storetest.Features{
-		Integers:  true,
-		Character: "char",
+		SchemaVersion: sqliteVersion,
+		Integers:      true,
+		Character:     "char",
 		Suppress: func(table string) []string {
 			return []string{"CREATE TRIGGER suppress_" + table + " BEFORE INSERT ON " + table + " BEGIN SELECT RAISE(IGNORE); END"}
 		},
@@ -45,11 +49,11 @@ func TestSQLiteFile(t *testing.T) {
 }
 
 func TestSQLiteMigrate(t *testing.T) {
-	testMigrate(t, func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "extauthz.db") })
+	testMigrate(t, func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "extauthz.db") }, sqliteVersion)
 	path := filepath.Join(t.TempDir(), "newer.db")
 	open(t, store.Options{URL: "sqlite:" + path}).Close()
 	db := raw(t, "sqlite", path)
-	if _, err := db.ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (2, 1)"); err != nil {
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (99, 1)"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + path}); !errors.Is(err, store.ErrSchema) {

@@ -33,6 +33,15 @@ var (
 	ErrOptions = rows.ErrOptions
 )
 
+// Change is what [Store.Watch] tells.
+type Change = rows.Change
+
+// Watcher is whom it tells.
+type Watcher = rows.Watcher
+
+// Answered reports whether the error of a call is the database's answer, or none: it was reached.
+func Answered(err error) bool { return err == nil || rows.Own(err) }
+
 // SchemaError is an [ErrSchema] with both versions.
 type SchemaError = rows.SchemaError
 
@@ -64,6 +73,13 @@ type Store interface {
 	// Ready asks the database whether it answers and has the schema that this binary needs: nil,
 	// [ErrSchema], or an error that means it does not answer.
 	Ready(ctx context.Context) error
+
+	// Watch tells w of what is changed in the database, whoever changes it, until ctx ends. It connects anew as
+	// often as it has to.
+	Watch(ctx context.Context, w Watcher)
+
+	// Reset drops the connections that are not in use, for when they may be dead.
+	Reset()
 
 	// Close releases all connections. No method may be called afterwards.
 	Close()

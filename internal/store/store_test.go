@@ -62,12 +62,12 @@ func TestOpenRefusesURLs(t *testing.T) {
 }
 
 // testMigrate migrates one database twice, another one many times at once, and a newer one.
-func testMigrate(t *testing.T, newDatabase func(testing.TB) string) {
+func testMigrate(t *testing.T, newDatabase func(testing.TB) string, version int64) {
 	o := store.Options{URL: newDatabase(t)}
-	for _, from := range []int64{0, 1} {
+	for _, from := range []int64{0, version} {
 		gotFrom, gotTo, err := store.Migrate(t.Context(), o)
-		if gotFrom != from || gotTo != 1 || err != nil {
-			t.Errorf("Migrate: from %d to %d, %v; want from %d to 1", gotFrom, gotTo, err, from)
+		if gotFrom != from || gotTo != version || err != nil {
+			t.Errorf("Migrate: from %d to %d, %v; want from %d to %d", gotFrom, gotTo, err, from, version)
 		}
 	}
 	if err := open(t, o).Ready(t.Context()); err != nil {
@@ -86,7 +86,8 @@ func testMigrate(t *testing.T, newDatabase func(testing.TB) string) {
 	for range migrations {
 		count[<-results]++
 	}
-	if count["0 1 <nil>"] != 1 || count["1 1 <nil>"] != migrations-1 {
+	first, others := fmt.Sprint(0, version, error(nil)), fmt.Sprint(version, version, error(nil))
+	if count[first] != 1 || count[others] != migrations-1 {
 		t.Errorf("concurrent migrations: %v", count)
 	}
 	if err := open(t, o).Ready(t.Context()); err != nil {

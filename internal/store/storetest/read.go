@@ -187,7 +187,8 @@ func testReady(t *testing.T, s Instance, features Features) {
 	wantError(t, "Ready", s.Ready(t.Context()), nil)
 	execute(t, s.Raw, "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (99, "+features.truth()+")")
 	err := s.Ready(t.Context())
-	if want := "the database schema is at version 99, this binary needs 1: use a newer extauthz"; err == nil || err.Error() != want {
+	want := fmt.Sprintf("the database schema is at version 99, this binary needs %d: use a newer extauthz", features.SchemaVersion)
+	if err == nil || err.Error() != want {
 		t.Errorf("Ready: %v, want %s", err, want)
 	}
 	if !errors.Is(err, store.ErrSchema) {

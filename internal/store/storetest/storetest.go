@@ -20,6 +20,8 @@ type Instance struct {
 
 // Features are the ways in which stores may differ.
 type Features struct {
+	// SchemaVersion is the version of the last migration.
+	SchemaVersion int64
 	// Integers says that truth values and times (in microseconds) are integers.
 	Integers bool
 	// Suppress is the SQL of a trigger that lets every INSERT into the table do nothing.
@@ -32,6 +34,9 @@ type Features struct {
 	// ConcurrentWriters says that a registration without a bound does not wait for another
 	// transaction that writes.
 	ConcurrentWriters bool
+	// TellsRows says that Watch tells which rows changed, whoever changed them. Otherwise it tells that another
+	// connection than the store's own changed something.
+	TellsRows bool
 }
 
 // Run runs the suite. open returns a new instance for each test and closes it after the test.
@@ -75,6 +80,10 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"ExportEmpty", testExportEmpty},
 		{"EndedContext", testEndedContext},
 		{"Ready", testReady},
+		{"WatchRows", testWatchRows},
+		{"WatchSpend", testWatchSpend},
+		{"WatchOwnWrites", testWatchOwnWrites},
+		{"WatchConfirms", testWatchConfirms},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.test(t, open(t), features) })
