@@ -15,6 +15,7 @@ func allowed() map[string][]string {
 	domain := []string{"pkg/token", "pkg/teams", "pkg/keys", "pkg/mapping"}
 	store := append([]string{"internal/resource"}, domain...)
 	return map[string][]string{
+		"internal/breaker":             {},
 		"internal/cache":               {},
 		"internal/trace":               {},
 		"pkg/token":                    {},
