@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -90,7 +91,7 @@ func explain(ctx context.Context, c *configv1.Config, in *authv3.CheckRequest) (
 	if err != nil {
 		return nil, usageError{err}
 	}
-	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return mapping.DryRun(s) })
+	rows, err := openRows(ctx, c, metrics, slog.New(slog.DiscardHandler), func(s mapping.Store) mapping.Store { return mapping.DryRun(s) })
 	if err != nil {
 		return nil, err
 	}

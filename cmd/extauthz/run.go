@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
 	"github.com/extauthz/extauthz/pkg/authz"
@@ -36,7 +37,7 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	if err != nil {
 		return usageError{err}
 	}
-	rows, err := openRows(ctx, c, metrics, func(s mapping.Store) mapping.Store { return s })
+	rows, err := openRows(ctx, c, metrics, logger, func(s mapping.Store) mapping.Store { return s })
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func serve(ctx context.Context, c *configv1.Config, out io.Writer, started func(
 	ready := &readiness{checks: checks, verifier: verifier, store: rows.store, logger: logger}
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
-		logger: logger, verifier: verifier, ready: ready, seals: seals, store: rows.store,
+		logger: logger, verifier: verifier, ready: ready, seals: seals, store: rows.store, changes: rows.changes,
 		grpc:         authz.NewGRPCServer(server, checks, grpcOptions(c.GetServer())),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check)),
 		drainDelay:   c.GetServer().GetDrainDelay().AsDuration(),
@@ -156,11 +157,14 @@ type rows struct {
 	store     store.Store
 	directory teams.Directory
 	mappings  *mapping.Cached
+	changes   *changes
 	close     func()
 }
 
 // openRows opens the store; guard stands between the caches and it.
-func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, guard func(mapping.Store) mapping.Store) (*rows, error) {
+func openRows(
+	ctx context.Context, c *configv1.Config, metrics *telemetry.Metrics, logger *slog.Logger, guard func(mapping.Store) mapping.Store,
+) (*rows, error) {
 	if c.GetStore().GetUrl() == "none" {
 		return &rows{close: func() {}}, nil
 	}
@@ -168,10 +172,12 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	measured := telemetry.Measure(opened, metrics)
-	limits, timeout := c.GetCache(), c.GetStore().GetTimeout().AsDuration()
+	measured, feed := guardStore(opened, metrics, logger), cache.NewFeed(maxBlind, nil)
+	limits, stale := c.GetCache(), c.GetMapping().GetServeStale().AsDuration()
+	// Twice the store's own timeout, which ends a load before: it is for a store that does not keep to it.
+	timeout := 2 * c.GetStore().GetTimeout().AsDuration()
 	directory, err := teams.NewCachedDirectory(measured, teams.CacheOptions{
-		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
 	})
 	if err != nil {
@@ -179,17 +185,21 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	}
 	mappings, err := mapping.NewCached(guard(measured), mapping.CacheOptions{
 		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
-		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout,
+		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
 		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &rows{store: opened, directory: directory, mappings: mappings, close: func() {
-		directory.Close()
-		mappings.Close()
-		opened.Close()
-	}}, nil
+	return &rows{
+		store: opened, directory: directory, mappings: mappings,
+		changes: &changes{directory: directory, mappings: mappings, feed: feed, metrics: metrics, logger: logger},
+		close: func() {
+			directory.Close()
+			mappings.Close()
+			opened.Close()
+		},
+	}, nil
 }
 
 func openStore(ctx context.Context, s *configv1.Store) (store.Store, error) {
@@ -207,6 +217,7 @@ type service struct {
 	ready        *readiness
 	seals        *keysetFile // nil: keys are not sealed
 	store        store.Store // nil: there is none
+	changes      *changes    // nil: there is no store
 	grpc         *grpc.Server
 	http         *http.Server
 	drainDelay   time.Duration
@@ -220,6 +231,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener net.Listene
 	group.Go(func() error { s.ready.watch(ctx); return nil })
 	group.Go(func() error { s.seals.watch(ctx); return nil })
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
+	group.Go(func() error { s.watchChanges(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
 		if err := s.http.Serve(telemetryListener); !errors.Is(err, http.ErrServerClosed) {

@@ -104,6 +104,7 @@ func setPolicyDefaults(p *configv1.Policy) {
 func setMappingDefaults(m *configv1.Mapping) {
 	fillTime(&m.CacheTtl, 300*time.Second)
 	fillTime(&m.AbsentTtl, m.GetCacheTtl().AsDuration())
+	fillTime(&m.ServeStale, 5*time.Minute)
 	fill(&m.NoMatchMode, "enforce")
 	register := section(&m.AutoRegister)
 	fill(&register.MaxKeysPerTeam, 1000)

@@ -44,6 +44,7 @@ func stated() map[string]string {
 		"policy.teams.selector_header":            "x-team-id",
 		"mapping.cache_ttl":                       "5m",
 		"mapping.absent_ttl":                      "5m",
+		"mapping.serve_stale":                     "5m",
 		"mapping.auto_register.max_keys_per_team": "1000",
 		"mapping.auto_register.max_per_minute":    "600",
 		"credentials.headers":                     "[authorization]",

@@ -223,7 +223,7 @@ func (s *served) metrics() map[string]bool {
 
 var (
 	typeLine   = regexp.MustCompile(`^# TYPE (extauthz_\w+) (\w+)$`)
-	sampleLine = regexp.MustCompile(`^(extauthz_\w+)\{(.*)\} `)
+	sampleLine = regexp.MustCompile(`^(extauthz_\w+)(?:\{(.*)\})? `)
 	labelName  = regexp.MustCompile(`(\w+)="[^"]*"`)
 )
 

@@ -88,11 +88,13 @@ func eachStore(t *testing.T, test func(t *testing.T, open func(*testing.T) datab
 		test(t, func(t *testing.T) database { return postgres(t, server) })
 	})
 	t.Run("sqlite", func(t *testing.T) {
-		test(t, func(t *testing.T) database {
-			path := filepath.Join(t.TempDir(), "extauthz.db")
-			return database{driver: "sqlite", source: "file:" + path + "?_pragma=busy_timeout(5000)", storeURL: "sqlite:" + path}
-		})
+		test(t, sqliteFile)
 	})
+}
+
+func sqliteFile(t *testing.T) database {
+	path := filepath.Join(t.TempDir(), "extauthz.db")
+	return database{driver: "sqlite", source: "file:" + path + "?_pragma=busy_timeout(5000)", storeURL: "sqlite:" + path}
 }
 
 func postgres(t *testing.T, server *pgtest.Server) database {

@@ -77,6 +77,10 @@ type plan struct {
 	drainDelay string
 	// notReady does not wait for the servers to be ready.
 	notReady bool
+	// noEnvoy starts no Envoy: requests go to the servers themselves.
+	noEnvoy bool
+	// checkTimeout and storeTimeout are the servers' own; empty means 5s and 2s.
+	checkTimeout, storeTimeout string
 }
 
 // claims is where the tests' tokens carry the identity.
@@ -95,8 +99,9 @@ func newSite(t *testing.T, store database, p plan) *site {
 	if p.socket {
 		address = "unix://" + filepath.Join(t.TempDir(), "s")
 	}
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s", address, cmp.Or(p.drainDelay, "0s"), store.url(), s.issuer.URL(), claims, p.config)
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: %s, reflection: true, drain_delay: %s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
+		"store: {url: '%s', timeout: %s}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]%s%s",
+		address, cmp.Or(p.checkTimeout, "5s"), cmp.Or(p.drainDelay, "0s"), store.url(), cmp.Or(p.storeTimeout, "2s"), s.issuer.URL(), claims, p.config)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +198,9 @@ func (s *site) serve(p plan) *server {
 	}
 	if !p.notReady {
 		v.await("be ready", v.ready)
+	}
+	if p.noEnvoy {
+		return v
 	}
 	v.envoy = envoytest.Start(s.t, options)
 	return v

@@ -48,6 +48,9 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	if d.Key != nil {
 		add("key", d.Key.Alias)
 	}
+	if d.Stale {
+		attributes = append(attributes, slog.Bool("stale", true))
+	}
 	if d.Err == nil {
 		l.Logger.LogAttrs(ctx, slog.LevelInfo, "decision", attributes...)
 		return

@@ -24,6 +24,7 @@ type Metrics struct {
 	shadowed  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	store     *prometheus.HistogramVec
+	rows      storeMetrics
 }
 
 // NewMetrics returns metrics in a registry of their own.
@@ -56,6 +57,7 @@ func NewMetrics(version string) *Metrics {
 	build.Set(1)
 	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.rows = newStoreMetrics(m.Registry)
 	return m
 }
 
@@ -66,6 +68,9 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	m.duration.WithLabelValues(verdict).Observe(elapsed.Seconds())
 	if d.Shadowed != "" {
 		m.shadowed.WithLabelValues(string(d.Shadowed)).Inc()
+	}
+	if d.Stale {
+		m.rows.stale.Inc()
 	}
 }
 

@@ -15,80 +15,87 @@ type Store interface {
 	teams.Directory
 }
 
-// MeasuredStore is a [Store] whose calls are counted and timed.
+// Around makes a call, or returns an error of its own in place of it.
+type Around func(ctx context.Context, call func() error) error
+
+// MeasuredStore is a [Store] whose calls are counted and timed, those that are made.
 type MeasuredStore struct {
 	store   Store
 	metrics *Metrics
+	around  Around
 }
 
-// Measure wraps a store.
-func Measure(store Store, metrics *Metrics) *MeasuredStore {
-	return &MeasuredStore{store: store, metrics: metrics}
+// Measure wraps a store. Every call goes through around.
+func Measure(store Store, metrics *Metrics, around Around) *MeasuredStore {
+	return &MeasuredStore{store: store, metrics: metrics, around: around}
 }
 
-func measured[T any](m *Metrics, operation string, call func() (T, error)) (T, error) {
-	start := time.Now()
-	value, err := call()
-	m.Stored(operation, err, time.Since(start))
+func measured[T any](ctx context.Context, s *MeasuredStore, operation string, call func() (T, error)) (value T, err error) {
+	err = s.around(ctx, func() error {
+		start := time.Now()
+		value, err = call()
+		s.metrics.Stored(operation, err, time.Since(start))
+		return err
+	})
 	return value, err
 }
 
 // Mapping implements [mapping.Store].
 func (s *MeasuredStore) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
-	return measured(s.metrics, "mapping", func() (*mapping.Mapping, error) { return s.store.Mapping(ctx, subject) })
+	return measured(ctx, s, "mapping", func() (*mapping.Mapping, error) { return s.store.Mapping(ctx, subject) })
 }
 
 // Key implements [mapping.Store].
 func (s *MeasuredStore) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
-	return measured(s.metrics, "key", func() (*keys.Key, error) { return s.store.Key(ctx, id) })
+	return measured(ctx, s, "key", func() (*keys.Key, error) { return s.store.Key(ctx, id) })
 }
 
 // Register implements [mapping.Store].
 func (s *MeasuredStore) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
-	return measured(s.metrics, "register", func() (*mapping.Mapping, error) {
+	return measured(ctx, s, "register", func() (*mapping.Mapping, error) {
 		return s.store.Register(ctx, subject, key, maxTeamKeys)
 	})
 }
 
 // Rebind implements [mapping.Store].
 func (s *MeasuredStore) Rebind(ctx context.Context, subject mapping.Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
-	return measured(s.metrics, "rebind", func() (*mapping.Mapping, error) {
+	return measured(ctx, s, "rebind", func() (*mapping.Mapping, error) {
 		return s.store.Rebind(ctx, subject, old, key, maxTeamKeys)
 	})
 }
 
 // Touch implements [mapping.Store].
 func (s *MeasuredStore) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error {
-	_, err := measured(s.metrics, "touch", func() (struct{}, error) { return struct{}{}, s.store.Touch(ctx, id, idleExpiresAt) })
+	_, err := measured(ctx, s, "touch", func() (struct{}, error) { return struct{}{}, s.store.Touch(ctx, id, idleExpiresAt) })
 	return err
 }
 
 // TeamByAlias implements [teams.Directory].
 func (s *MeasuredStore) TeamByAlias(ctx context.Context, alias string) (*teams.Team, error) {
-	return measured(s.metrics, "team_alias", func() (*teams.Team, error) { return s.store.TeamByAlias(ctx, alias) })
+	return measured(ctx, s, "team_alias", func() (*teams.Team, error) { return s.store.TeamByAlias(ctx, alias) })
 }
 
 // OrganizationByAlias implements [teams.Directory].
 func (s *MeasuredStore) OrganizationByAlias(ctx context.Context, alias string) (*teams.Organization, error) {
-	return measured(s.metrics, "organization_alias", func() (*teams.Organization, error) { return s.store.OrganizationByAlias(ctx, alias) })
+	return measured(ctx, s, "organization_alias", func() (*teams.Organization, error) { return s.store.OrganizationByAlias(ctx, alias) })
 }
 
 // Member implements [teams.Directory].
 func (s *MeasuredStore) Member(ctx context.Context, team teams.TeamID, user teams.UserID) (bool, error) {
-	return measured(s.metrics, "member", func() (bool, error) { return s.store.Member(ctx, team, user) })
+	return measured(ctx, s, "member", func() (bool, error) { return s.store.Member(ctx, team, user) })
 }
 
 // Team implements [teams.Directory].
 func (s *MeasuredStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
-	return measured(s.metrics, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })
+	return measured(ctx, s, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })
 }
 
 // Organization implements [teams.Directory].
 func (s *MeasuredStore) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
-	return measured(s.metrics, "organization", func() (*teams.Organization, error) { return s.store.Organization(ctx, id) })
+	return measured(ctx, s, "organization", func() (*teams.Organization, error) { return s.store.Organization(ctx, id) })
 }
 
 // User implements [teams.Directory].
 func (s *MeasuredStore) User(ctx context.Context, id teams.UserID) (*teams.User, error) {
-	return measured(s.metrics, "user", func() (*teams.User, error) { return s.store.User(ctx, id) })
+	return measured(ctx, s, "user", func() (*teams.User, error) { return s.store.User(ctx, id) })
 }

@@ -1745,7 +1745,11 @@ type Mapping struct {
 	// Bounds and template of registrations. Only where `no_match` is `auto_register`, here or at an issuer.
 	AutoRegister *AutoRegister `protobuf:"bytes,5,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
 	// `enforce` denies whom `no_match` denies; `shadow` lets them pass as their team, and records it.
-	NoMatchMode   *string `protobuf:"bytes,6,opt,name=no_match_mode,json=noMatchMode,proto3,oneof" json:"no_match_mode,omitempty"`
+	NoMatchMode *string `protobuf:"bytes,6,opt,name=no_match_mode,json=noMatchMode,proto3,oneof" json:"no_match_mode,omitempty"`
+	// How much longer than its time to live a row is used while the store cannot give it anew: mappings, keys, teams,
+	// organizations and users, and their absence. Decisions with such a row are marked `stale`. With 0s no row outlives
+	// its time to live.
+	ServeStale    *durationpb.Duration `protobuf:"bytes,7,opt,name=serve_stale,json=serveStale,proto3,oneof" json:"serve_stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1820,6 +1824,13 @@ func (x *Mapping) GetNoMatchMode() string {
 		return *x.NoMatchMode
 	}
 	return ""
+}
+
+func (x *Mapping) GetServeStale() *durationpb.Duration {
+	if x != nil {
+		return x.ServeStale
+	}
+	return nil
 }
 
 // AutoRegister bounds the registration of unmapped callers and says what their keys look like.
@@ -2579,7 +2590,7 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\x06routes\x18\x02 \x03(\tBm\xbaHj\x92\x01g\b\x01\x18\x01\"a\xba\x01^\n" +
 	"\x05route\x12I[METHOD ]/path with {name} and a last /*, or the name of a built-in group\x1a\n" +
 	"this != ''R\x06routesB\a\n" +
-	"\x05_name\"\xdd\x04\n" +
+	"\x05_name\"\xbe\x05\n" +
 	"\aMapping\x12\x92\x01\n" +
 	"\x05claim\x18\x01 \x01(\tBw\xbaHt\xba\x01q\n" +
 	"\n" +
@@ -2590,13 +2601,16 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"absent_ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x03R\tabsentTtl\x88\x01\x01\x12E\n" +
 	"\rauto_register\x18\x05 \x01(\v2 .extauthz.config.v1.AutoRegisterR\fautoRegister\x12?\n" +
-	"\rno_match_mode\x18\x06 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x04R\vnoMatchMode\x88\x01\x01B\b\n" +
+	"\rno_match_mode\x18\x06 \x01(\tB\x16\xbaH\x13r\x11R\aenforceR\x06shadowH\x04R\vnoMatchMode\x88\x01\x01\x12O\n" +
+	"\vserve_stale\x18\a \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00H\x05R\n" +
+	"serveStale\x88\x01\x01B\b\n" +
 	"\x06_claimB\v\n" +
 	"\t_no_matchB\f\n" +
 	"\n" +
 	"_cache_ttlB\r\n" +
 	"\v_absent_ttlB\x10\n" +
-	"\x0e_no_match_mode\"\x91\x02\n" +
+	"\x0e_no_match_modeB\x0e\n" +
+	"\f_serve_stale\"\x91\x02\n" +
 	"\fAutoRegister\x12.\n" +
 	"\x11max_keys_per_team\x18\x01 \x01(\rH\x00R\x0emaxKeysPerTeam\x88\x01\x01\x12)\n" +
 	"\x0emax_per_minute\x18\x02 \x01(\rH\x01R\fmaxPerMinute\x88\x01\x01\x12;\n" +
@@ -2760,16 +2774,17 @@ var file_extauthz_config_v1_config_proto_depIdxs = []int32{
 	27, // 36: extauthz.config.v1.Mapping.cache_ttl:type_name -> google.protobuf.Duration
 	27, // 37: extauthz.config.v1.Mapping.absent_ttl:type_name -> google.protobuf.Duration
 	21, // 38: extauthz.config.v1.Mapping.auto_register:type_name -> extauthz.config.v1.AutoRegister
-	23, // 39: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
-	22, // 40: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
-	23, // 41: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
-	27, // 42: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
-	27, // 43: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	27, // 39: extauthz.config.v1.Mapping.serve_stale:type_name -> google.protobuf.Duration
+	23, // 40: extauthz.config.v1.AutoRegister.template:type_name -> extauthz.config.v1.KeyTemplate
+	22, // 41: extauthz.config.v1.AutoRegister.templates:type_name -> extauthz.config.v1.ScopedTemplate
+	23, // 42: extauthz.config.v1.ScopedTemplate.template:type_name -> extauthz.config.v1.KeyTemplate
+	27, // 43: extauthz.config.v1.KeyTemplate.expires_after:type_name -> google.protobuf.Duration
+	27, // 44: extauthz.config.v1.KeyTemplate.idle_timeout:type_name -> google.protobuf.Duration
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_extauthz_config_v1_config_proto_init() }
