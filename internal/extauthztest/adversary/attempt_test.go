@@ -2,7 +2,6 @@ package adversary
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -39,7 +38,6 @@ type attempt struct {
 	partial   string // Envoy's mark of a cut body; "" is what Envoy says of a whole one
 	checkOnly bool   // what no client can make Envoy send
 	forged    []func(*authv3.CheckRequest)
-	spoofs    bool   // sends headers with the value "spoofed", which must not reach the upstream
 	repairs   string // the target of what Envoy makes of it, if that is allowed
 
 	token string // once it is minted
@@ -176,13 +174,10 @@ func send(name, value string) move {
 	return func(a *attempt) { a.headers = append(a.headers, [2]string{name, value}) }
 }
 
-// spoof adds a header that must not reach the upstream as it is.
-func spoof(name string) move {
-	return func(a *attempt) {
-		send(name, "spoofed")(a)
-		a.spoofs = true
-	}
-}
+// spoofed is the value of headers that must not reach the upstream.
+const spoofed = "spoofed"
+
+func spoof(name string) move { return send(name, spoofed) }
 
 // authorization replaces the header's value; $token stands for the token, and "" for no header.
 func authorization(value string) move { return func(a *attempt) { a.authorization = value } }
@@ -236,5 +231,3 @@ func forgeSize(bytes int64) move {
 
 // repaired says that Envoy makes another request of it, which is allowed: one without an upgrade, or of this target.
 func repaired(target string) move { return func(a *attempt) { a.repairs = target } }
-
-func (a *attempt) String() string { return fmt.Sprintf("%s %s", a.method, a.path) }

@@ -70,7 +70,7 @@ func (w want) with(alias string) want {
 	return w
 }
 
-// TestCasesAreDistinct: a case with another's name or moves would count twice, and one without a basis says nothing.
+// TestCasesAreDistinct: a case with another's name cannot be told from it, and one without a basis says nothing.
 func TestCasesAreDistinct(t *testing.T) {
 	denials := 0
 	for _, g := range groups() {

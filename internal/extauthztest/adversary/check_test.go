@@ -273,7 +273,7 @@ func (c *checked) expectAllow(t *testing.T) {
 		}
 	}
 	for _, h := range c.attempt.headers {
-		if h[1] == "spoofed" && !gone(strings.ToLower(h[0])) {
+		if h[1] == spoofed && !gone(strings.ToLower(h[0])) {
 			t.Errorf("the client's %s reaches the upstream", h[0])
 		}
 	}

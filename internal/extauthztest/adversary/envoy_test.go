@@ -142,7 +142,7 @@ func (c *checked) expectUpstream(t *testing.T, a *attempt, got envoytest.Respons
 			t.Errorf("the upstream is asked for an upgrade: %q", values)
 		}
 		all := strings.Join(values, ",")
-		if strings.Contains(all, "spoofed") || strings.EqualFold(name, "authorization") && !strings.Contains(all, a.world.secrets["direct"]) {
+		if strings.Contains(all, spoofed) || strings.EqualFold(name, "authorization") && !strings.Contains(all, a.world.secrets["direct"]) {
 			t.Errorf("the upstream got the client's %s: %q", name, values)
 		}
 	}
