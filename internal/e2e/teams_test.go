@@ -156,7 +156,7 @@ func TestStaleAbsenceOfATeam(t *testing.T) {
 func TestExplainOfANewTeam(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func(*testing.T) database) {
 		s := newSite(t, open(t), plan{config: autoRegister + strings.Replace(newTeams, "teams: {", "teams: {by_alias: true, ", 1),
-			resources: teamA + "- {id: c, alias: Twin}\n- {id: d, alias: Twin}\n"})
+			resources: "organizations: [{id: acme}]\nteams: [{id: a}, {id: c, alias: Twin}, {id: d, alias: Twin}]\n"})
 		before := s.export()
 		explain := func(team string) explained {
 			token := filepath.Join(t.TempDir(), "token")

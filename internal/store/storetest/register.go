@@ -19,7 +19,12 @@ func testRegister(t *testing.T, s Instance, _ Features) {
 	key.ID, key.Alias = id("new"), "new"
 	key.ExpiresAt = time.Date(2027, 1, 2, 3, 4, 5, 678901999, time.FixedZone("", 3600))
 	want := &mapping.Mapping{Issuer: issuer, Claim: claim, Value: "new", KeyID: key.ID, Active: true, AutoRegistered: true}
+	_, err := s.Mapping(t.Context(), subject("new"))
+	wantError(t, "before", err, teams.ErrNotFound) // and cached, where there is a cache
 	equal(t, "registered", register(t, s, subject("new"), &key), want)
+	m, err := s.Mapping(t.Context(), subject("new"))
+	wantError(t, "Mapping", err, nil)
+	equal(t, "mapping", m, want)
 
 	got, err := s.Key(t.Context(), key.ID)
 	wantError(t, "Key", err, nil)
