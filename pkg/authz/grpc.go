@@ -58,6 +58,7 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 		grpc.UnaryInterceptor(recoverUnary),
 		grpc.ForceServerCodecV2(bytesCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.Creds(o.Credentials),
+		grpc.NumStreamWorkers(32),
 	)
 	g.RegisterService(serviceDesc(), s)
 	healthv1.RegisterHealthServer(g, checks)
