@@ -28,16 +28,17 @@ type Record struct {
 	Stale bool
 }
 
-type contextKey struct{}
+// Key is the key of a context's record, a *Record, for contexts that carry one themselves.
+type Key struct{}
 
 // With returns a context that records into r.
 func With(ctx context.Context, r *Record) context.Context {
-	return context.WithValue(ctx, contextKey{}, r)
+	return context.WithValue(ctx, Key{}, r)
 }
 
 // From returns the context's record, nil if nobody records. All methods of a nil Record do nothing.
 func From(ctx context.Context) *Record {
-	r, _ := ctx.Value(contextKey{}).(*Record)
+	r, _ := ctx.Value(Key{}).(*Record)
 	return r
 }
 

@@ -1,58 +1,44 @@
 package authz
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
 // headers are the request's headers under their lower-case names, in the order in which Envoy saw them. A list
-// and no map: few of some twenty are looked up.
-type headers []field
-
-type field struct{ name, value string }
+// and no map: few of some twenty are looked up. Their Raw is empty.
+type headers []wire.RawHeader
 
 // headersFrom reads the one form in which Envoy sent the headers. The joined form and the raw form
-// are never mixed: with both, two parts of a system would see two requests.
-func headersFrom(r *authv3.AttributeContext_HttpRequest) (headers, error) {
-	joined, raw := r.GetHeaders(), r.GetHeaderMap().GetHeaders()
-	if len(joined) > 0 && len(raw) > 0 {
+// are never mixed: with both, two parts of a system would see two requests. The raw form is changed in place.
+func headersFrom(in *wire.Request) (headers, error) {
+	if len(in.Headers) > 0 && len(in.HeaderMap) > 0 {
 		return nil, fmt.Errorf("%w: both forms of headers", ErrRequestMalformed)
 	}
-	h := make(headers, 0, len(joined)+len(raw))
-	for name, value := range joined {
-		h = append(h, field{strings.ToLower(name), value})
+	h := headers(in.HeaderMap)
+	for name, value := range in.Headers {
+		h = append(h, wire.RawHeader{Name: name, Value: value})
 	}
-	for _, sent := range raw {
-		value, err := rawValue(sent)
-		if err != nil {
-			return nil, err
+	for n := range h {
+		if h[n].Value != "" && h[n].Raw != "" && h[n].Value != h[n].Raw {
+			return nil, fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
 		}
-		h = append(h, field{strings.ToLower(sent.GetKey()), value})
+		h[n] = wire.RawHeader{Name: strings.ToLower(h[n].Name), Value: cmp.Or(h[n].Value, h[n].Raw)}
 	}
 	return h, nil
 }
 
-func rawValue(header *corev3.HeaderValue) (string, error) {
-	value, raw := header.GetValue(), wire.Text(header.GetRawValue())
-	if value != "" && raw != "" && value != raw {
-		return "", fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
-	}
-	return value + strings.TrimPrefix(raw, value), nil
-}
-
 // first returns the first value of a header, and how often the header was sent.
 func (h headers) first(name string) (value string, count int) {
-	for _, sent := range h {
-		if sent.name != name {
+	for n := range h {
+		if h[n].Name != name {
 			continue
 		}
 		if count == 0 {
-			value = sent.value
+			value = h[n].Value
 		}
 		count++
 	}
@@ -77,5 +63,10 @@ func (h headers) one(name string) (string, error) {
 
 // printable reports whether a header value is free of control characters.
 func printable(value string) bool {
-	return !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f })
+	for n := range len(value) {
+		if value[n] < ' ' || value[n] == 0x7f {
+			return false
+		}
+	}
+	return true
 }

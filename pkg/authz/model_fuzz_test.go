@@ -6,6 +6,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"pgregory.net/rapid"
 
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -71,10 +72,10 @@ func modelCheck(t testing.TB) func(t interface{ Fatalf(string, ...any) }, r mode
 		return policy.Permit(nil, []string{"ok", "ok-*", "*-ok"}, teams.Request{Model: model}) == nil
 	}
 	return func(t interface{ Fatalf(string, ...any) }, m modelRequest) bool {
-		r, err := reader.read(in(func(h *authv3.AttributeContext_HttpRequest) {
+		r, err := reader.read(wire.RequestOf(in(func(h *authv3.AttributeContext_HttpRequest) {
 			h.Path, h.RawBody, h.Size = m.target, []byte(m.body), int64(len(m.body))
 			h.HeaderMap = rawHeaders("content-type", m.contentType, partialBodyHeader, "false")
-		}))
+		})))
 		if err != nil || !reader.models.carries(&r) || !permitted(r.Model) {
 			return false
 		}

@@ -6,8 +6,7 @@ import (
 	"io"
 	"strings"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -27,30 +26,33 @@ type requestReader struct {
 	models   *modelReader
 }
 
-func (rr *requestReader) read(in *authv3.CheckRequest) (Request, error) {
-	http := in.GetAttributes().GetRequest().GetHttp()
-	if http == nil {
+// read returns the request. It takes over the list of headers.
+func (rr *requestReader) read(in *wire.Request) (Request, error) {
+	if !in.HTTP {
 		return Request{}, fmt.Errorf("%w: no HTTP attributes", ErrRequestMalformed)
 	}
-	if err := checkMethodAndHost(http.GetMethod(), http.GetHost()); err != nil {
+	if err := checkMethodAndHost(in.Method, in.Host); err != nil {
 		return Request{}, err
 	}
-	path, query, err := canonicalTarget(http.GetPath())
+	path, query, err := canonicalTarget(in.Path)
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Request: teams.Request{Method: http.GetMethod(), Path: path}}
-	if r.headers, err = headersFrom(http); err != nil {
+	r := Request{Request: teams.Request{Method: in.Method, Path: path}}
+	if r.headers, err = headersFrom(in); err != nil {
 		return Request{}, err
 	}
 	if err := rr.readSelector(&r); err != nil {
 		return Request{}, err
 	}
-	if len(http.GetRawBody()) > 0 && http.GetBody() != "" {
-		return Request{}, fmt.Errorf("%w: both forms of the body", ErrRequestMalformed)
+	body := in.RawBody
+	if in.Body != "" {
+		if len(body) > 0 {
+			return Request{}, fmt.Errorf("%w: both forms of the body", ErrRequestMalformed)
+		}
+		body = []byte(in.Body)
 	}
-	body, complete := bodyFrom(http, &r)
-	r.Model, err = rr.models.read(&r, query, body, complete)
+	r.Model, err = rr.models.read(&r, query, body, complete(in.Size, body, &r))
 	return r, err
 }
 
@@ -80,22 +82,18 @@ func notToken(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
-// bodyFrom returns the body and whether it is known to be whole.
-func bodyFrom(http *authv3.AttributeContext_HttpRequest, r *Request) ([]byte, bool) {
-	body := http.GetRawBody()
-	if len(body) == 0 {
-		body = []byte(http.GetBody())
-	}
+// complete reports whether a body is known to be whole. size is what Envoy says of its length.
+func complete(size int64, body []byte, r *Request) bool {
 	partial, sent := r.headers.first(partialBodyHeader)
 	switch {
 	case sent > 1, sent == 1 && partial != "false":
-		return body, false
-	case http.GetSize() > int64(len(body)):
-		return body, false
+		return false
+	case size > int64(len(body)):
+		return false
 	case len(body) == 0 && sent == 0:
-		return nil, bodyless(r)
+		return bodyless(r)
 	}
-	return body, true
+	return true
 }
 
 // bodyless reports whether a request of which Envoy sent no body surely has none.

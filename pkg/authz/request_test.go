@@ -11,6 +11,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -298,7 +299,7 @@ func TestModel(t *testing.T) {
 		"trusted header, unseen body": {func(h *httpRequest) { h.RawBody, h.Size, h.HeaderMap = nil, 0, rawHeaders("x-model", "gpt-4o") }, unreadable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := newReader(t, "x-model").read(in(c.change))
+			r, err := newReader(t, "x-model").read(wire.RequestOf(in(c.change)))
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || err == nil && r.Model != c.model {
 				t.Fatalf("got %+v, %v; want %+v, %v", r.Model, err, c.model, c.err)
 			}
@@ -327,12 +328,12 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"a list of teams":        {func(h *httpRequest) { h.HeaderMap = rawHeaders("X-Team-Id", "a,b") }, ErrRequestMalformed},
 		"a control in the team":  {func(h *httpRequest) { h.HeaderMap = rawHeaders("x-team-id", "a\x01") }, ErrRequestMalformed},
 	} {
-		if _, err := newReader(t).read(in(c.change)); !errors.Is(err, c.err) {
+		if _, err := newReader(t).read(wire.RequestOf(in(c.change))); !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
 	}
 	for _, empty := range []*authv3.CheckRequest{nil, {}, {Attributes: &authv3.AttributeContext{}}} {
-		if _, err := newReader(t).read(empty); !errors.Is(err, ErrRequestMalformed) {
+		if _, err := newReader(t).read(wire.RequestOf(empty)); !errors.Is(err, ErrRequestMalformed) {
 			t.Errorf("%v: %v", empty, err)
 		}
 	}
@@ -348,10 +349,10 @@ func FuzzRead(f *testing.F) {
 	f.Add("GET", "/v1/models", "host", "content-length", "0", "0", []byte(nil))
 	f.Fuzz(func(t *testing.T, method, path, host, name, first, second string, body []byte) {
 		read := func(change func(*authv3.AttributeContext_HttpRequest)) (Request, string, string) {
-			r, err := newReader(t, "x-model").read(in(func(h *authv3.AttributeContext_HttpRequest) {
+			r, err := newReader(t, "x-model").read(wire.RequestOf(in(func(h *authv3.AttributeContext_HttpRequest) {
 				h.Method, h.Path, h.Host, h.RawBody, h.Size = method, path, host, body, int64(len(body))
 				change(h)
-			}))
+			})))
 			bearer, credentialErr := bearerFrom(r.headers, []string{"authorization", "x-token"})
 			return r, bearer, reasonOf(err) + " " + reasonOf(credentialErr)
 		}
@@ -390,7 +391,7 @@ type sent map[string][]string
 func (s sent) list() (h headers) {
 	for name, values := range s {
 		for _, value := range values {
-			h = append(h, field{name, value})
+			h = append(h, wire.RawHeader{Name: name, Value: value})
 		}
 	}
 	return h

@@ -139,8 +139,8 @@ func (r *responder) removed(set []wire.Header, sent headers) []string {
 		}
 	}
 	for _, h := range sent {
-		if strings.Contains(h.name, "_") && slices.Contains(r.managed, strings.ReplaceAll(h.name, "_", "-")) && !slices.Contains(removed, h.name) {
-			removed = append(removed, h.name)
+		if strings.Contains(h.Name, "_") && slices.Contains(r.managed, strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(removed, h.Name) {
+			removed = append(removed, h.Name)
 		}
 	}
 	for _, name := range r.credential {

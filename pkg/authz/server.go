@@ -109,19 +109,21 @@ const deadlineMargin = 10 * time.Millisecond
 
 // Check implements the gRPC service. It never returns an error.
 func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.check(ctx, in).Proto(), nil
+	return s.check(ctx, wire.RequestOf(in)).Proto(), nil
 }
 
 // CheckBytes is Check on messages in protobuf's wire format, which it neither reads nor writes whole: see package wire. A
 // CheckRequest that cannot be read is denied as malformed; a gRPC error would leave the request to Envoy's failure
 // mode (CVE-2023-27488). in must not be changed afterwards.
 func (s *Server) CheckBytes(ctx context.Context, in []byte) []byte {
-	out := s.check(ctx, readBytes(in))
-	return out.Append(make([]byte, 0, out.Size()))
+	return s.check(ctx, readBytes(in)).Append(make([]byte, 0, answerBytes))
 }
 
+// answerBytes is more than most answers take.
+const answerBytes = 1280
+
 // readBytes returns nil for what cannot be read, a bug in reading it included.
-func readBytes(in []byte) (request *authv3.CheckRequest) {
+func readBytes(in []byte) (request *wire.Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			request = nil
@@ -135,38 +137,50 @@ func readBytes(in []byte) (request *authv3.CheckRequest) {
 }
 
 // check is Check before its answer is written. in is nil if it could not be read.
-func (s *Server) check(ctx context.Context, in *authv3.CheckRequest) (out *wire.Response) {
+func (s *Server) check(ctx context.Context, in *wire.Request) (out *wire.Response) {
 	start, r := time.Now(), s.rules.Load()
 	defer func() {
 		if p := recover(); p != nil && out == nil { // a bug in building or observing the answer
 			out = r.fallback.deny(&Decision{ID: rand.Text(), Outcome: outcomeOf(errInternal)})
 		}
 	}()
-	d, answer := r.answer(ctx, in, &trace.Record{})
+	c := &checkContext{Context: ctx, deadline: r.deadline(ctx, start)}
+	defer c.end()
+	d, answer := r.answer(c, in)
 	r.config.Observe(ctx, d, time.Since(start))
 	return answer
 }
 
 // Explain is Check with its steps written down, for the operator. It is observed by nobody.
 func (s *Server) Explain(ctx context.Context, in *authv3.CheckRequest) (*Decision, *authv3.CheckResponse, []trace.Step) {
-	record := &trace.Record{Steps: []trace.Step{}}
-	d, out := s.rules.Load().answer(ctx, in, record)
-	return d, out.Proto(), record.Steps
+	r := s.rules.Load()
+	c := &checkContext{Context: ctx, deadline: r.deadline(ctx, time.Now()), record: trace.Record{Steps: []trace.Step{}}}
+	defer c.end()
+	d, out := r.answer(c, wire.RequestOf(in))
+	return d, out.Proto(), c.record.Steps
 }
 
-func (r *rules) answer(ctx context.Context, in *authv3.CheckRequest, record *trace.Record) (*Decision, *wire.Response) {
-	name := in.GetAttributes().GetContextExtensions()[profileExtension]
-	p, known := r.profiles[name]
-	switch {
-	case in == nil:
+func (r *rules) deadline(ctx context.Context, start time.Time) time.Time {
+	deadline := start.Add(r.config.Timeout)
+	if theirs, ok := ctx.Deadline(); ok && theirs.Add(-deadlineMargin).Before(deadline) {
+		return theirs.Add(-deadlineMargin)
+	}
+	return deadline
+}
+
+func (r *rules) answer(ctx *checkContext, in *wire.Request) (*Decision, *wire.Response) {
+	if in == nil {
 		return r.refuse(fmt.Errorf("%w: it cannot be read", ErrRequestMalformed))
-	case !known:
+	}
+	name := in.Extensions[profileExtension]
+	p, known := r.profiles[name]
+	if !known {
 		return r.refuse(fmt.Errorf("%w: %q", errProfile, name))
 	}
-	d := r.decide(trace.With(ctx, record), p, in)
-	d.Stale = record.Stale && !d.Outcome.outage() // with no decision there is nothing out of date
-	if len(record.Shadowed) > 0 {
-		d.Shadowed = outcomeOf(record.Shadowed[0]).Reason
+	d := p.decide(ctx, in)
+	d.Stale = ctx.record.Stale && !d.Outcome.outage() // with no decision there is nothing out of date
+	if len(ctx.record.Shadowed) > 0 {
+		d.Shadowed = outcomeOf(ctx.record.Shadowed[0]).Reason
 	}
 	return d, p.response.answer(d)
 }
@@ -179,9 +193,7 @@ func (r *rules) refuse(err error) (*Decision, *wire.Response) {
 
 // decide reads the request and decides it. The decision is looked at once more at its end: one that
 // took too long, or whose caller has gone, is an outage and not its partial result.
-func (r *rules) decide(ctx context.Context, p *profile, in *authv3.CheckRequest) *Decision {
-	ctx, cancel := r.withDeadline(ctx)
-	defer cancel()
+func (p *profile) decide(ctx *checkContext, in *wire.Request) *Decision {
 	d := &Decision{ID: rand.Text()}
 	d.Err = p.safely(ctx, in, d)
 	if d.Err == nil && d.Source == "" {
@@ -197,26 +209,18 @@ func (r *rules) decide(ctx context.Context, p *profile, in *authv3.CheckRequest)
 }
 
 // deny gives a failed decision its outcome, or in shadow mode records it and lets the request pass.
-func (p *profile) deny(ctx context.Context, d *Decision) {
+func (p *profile) deny(ctx *checkContext, d *Decision) {
 	if p.shadow {
-		trace.From(ctx).Shadow(d.Err)
+		ctx.record.Shadow(d.Err)
 		d.Source, d.Err, d.Secret = SourceShadow, nil, ""
 		return
 	}
 	d.Source, d.Secret, d.Outcome = "", "", outcomeOf(d.Err)
 }
 
-func (r *rules) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline := time.Now().Add(r.config.Timeout)
-	if theirs, ok := ctx.Deadline(); ok && theirs.Add(-deadlineMargin).Before(deadline) {
-		deadline = theirs.Add(-deadlineMargin)
-	}
-	return context.WithDeadline(ctx, deadline)
-}
-
 // safely turns a panic into an error, so that a bug denies one request instead of ending the process
 // and leaving every request to Envoy's failure mode.
-func (p *profile) safely(ctx context.Context, in *authv3.CheckRequest, d *Decision) (err error) {
+func (p *profile) safely(ctx *checkContext, in *wire.Request, d *Decision) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%w: panic: %v", errInternal, cause)
@@ -225,8 +229,8 @@ func (p *profile) safely(ctx context.Context, in *authv3.CheckRequest, d *Decisi
 	if d.Request, err = p.reader.read(in); err != nil {
 		return err
 	}
-	if record := trace.From(ctx); record.Explaining() {
-		record.Add("request", "%s %s, model %s", d.Request.Method, d.Request.Path, d.Request.Model.String())
+	if ctx.record.Explaining() {
+		ctx.record.Add("request", "%s %s, model %s", d.Request.Method, d.Request.Path, d.Request.Model.String())
 	}
 	return p.decider.decide(ctx, d)
 }

@@ -8,10 +8,10 @@ package wire
 
 import (
 	"errors"
+	"slices"
 	"unicode/utf8"
 	"unsafe"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -21,188 +21,218 @@ var (
 	errUTF8      = errors.New("wire: a text of the CheckRequest is not UTF-8")
 )
 
-// request is the messages of one CheckRequest, in one piece of memory.
-type request struct {
-	check      authv3.CheckRequest
-	attributes authv3.AttributeContext
-	request    authv3.AttributeContext_Request
-	http       authv3.AttributeContext_HttpRequest
-	headers    corev3.HeaderMap
+// Request is the parts of a CheckRequest that a decision looks at. The zero value is that of an empty message.
+type Request struct {
+	// HTTP is whether there are HTTP attributes. Without them, all but Extensions is empty.
+	HTTP               bool
+	Method, Path, Host string
+	Size               int64
+	Body               string
+	RawBody            []byte
+	// Headers are the headers in the joined form, HeaderMap those in the raw form, in their order.
+	Headers    map[string]string
+	HeaderMap  []RawHeader
+	Extensions map[string]string // context extensions
 }
 
-// UnmarshalRequest returns a CheckRequest with the parts that a decision looks at: method, path, host, size,
-// headers in either form, body in either form, and the context extensions. Its texts share data's memory, which
-// must not be changed afterwards.
-func UnmarshalRequest(data []byte) (*authv3.CheckRequest, error) {
-	r := &request{}
-	err := fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) error {
-		if number == 1 && kind == protowire.BytesType {
-			r.check.Attributes = &r.attributes
-			return r.readAttributes(value)
-		}
-		return nil
-	})
-	return &r.check, err
+// RawHeader is a header of a HeaderMap. Only one of Value and Raw should be there.
+type RawHeader struct{ Name, Value, Raw string }
+
+// RequestOf returns the parts of a CheckRequest that the generated code has read; of nil, those of an empty one.
+func RequestOf(in *authv3.CheckRequest) *Request {
+	r := &Request{Extensions: in.GetAttributes().GetContextExtensions()}
+	h := in.GetAttributes().GetRequest().GetHttp()
+	if h == nil {
+		return r
+	}
+	r.HTTP, r.Method, r.Path, r.Host, r.Size = true, h.GetMethod(), h.GetPath(), h.GetHost(), h.GetSize()
+	r.Body, r.RawBody, r.Headers = h.GetBody(), h.GetRawBody(), h.GetHeaders()
+	for _, header := range h.GetHeaderMap().GetHeaders() {
+		r.HeaderMap = append(r.HeaderMap, RawHeader{header.GetKey(), header.GetValue(), string(header.GetRawValue())})
+	}
+	return r
 }
 
-// fields calls found with each field of a message: a length-delimited one's content, or a varint's number. A group or a
-// fixed-size number is passed by, as the generated code does for a field that it knows by another type.
-func fields(data []byte, found func(number protowire.Number, kind protowire.Type, value []byte, n uint64) error) error {
-	for len(data) > 0 {
-		number, kind, length := protowire.ConsumeTag(data)
-		if length < 0 {
-			return errMalformed
+// UnmarshalRequest reads a CheckRequest. Its texts share data's memory, which must not be changed afterwards.
+func UnmarshalRequest(data []byte) (*Request, error) {
+	r := &Request{}
+	return r, r.readCheck(data)
+}
+
+// fields walks over the fields of a message:
+//
+//	for f := (fields{rest: data}); f.next(); {}
+type fields struct {
+	rest []byte
+	err  error
+
+	// The field that next has found. value is the content of a length-delimited one, and n the number of a varint. A
+	// group or a fixed-size number has neither, as the generated code passes it by where it knows the field by another
+	// type.
+	id    protowire.Number
+	kind  protowire.Type
+	value []byte
+	n     uint64
+}
+
+// next reports whether there is one more field, and reads it. At the end err says whether the message was whole.
+func (f *fields) next() bool {
+	if len(f.rest) == 0 || f.err != nil {
+		return false
+	}
+	length := 0
+	if f.id, f.kind, length = protowire.ConsumeTag(f.rest); length < 0 {
+		return f.malformed()
+	}
+	f.rest, f.value = f.rest[length:], nil
+	switch f.kind {
+	case protowire.BytesType:
+		if len(f.rest) > 0 && int(f.rest[0]) < min(len(f.rest), 0x80) { // a short one, as most are
+			length = 1 + int(f.rest[0])
+			f.value = f.rest[1:length]
+			break
 		}
-		data = data[length:]
-		var value []byte
-		var n uint64
-		switch kind {
-		case protowire.BytesType:
-			value, length = protowire.ConsumeBytes(data)
-		case protowire.VarintType:
-			n, length = protowire.ConsumeVarint(data)
-		default:
-			length = protowire.ConsumeFieldValue(number, kind, data)
-		}
-		if length < 0 {
-			return errMalformed
-		}
-		data = data[length:]
-		if err := found(number, kind, value, n); err != nil {
-			return err
+		f.value, length = protowire.ConsumeBytes(f.rest)
+	case protowire.VarintType:
+		f.n, length = protowire.ConsumeVarint(f.rest)
+	default:
+		length = protowire.ConsumeFieldValue(f.id, f.kind, f.rest)
+	}
+	if length < 0 {
+		return f.malformed()
+	}
+	f.rest = f.rest[length:]
+	return true
+}
+
+func (f *fields) malformed() bool {
+	f.err = errMalformed
+	return false
+}
+
+// is reports whether the field is length-delimited and has the number.
+func (f *fields) is(id protowire.Number) bool { return f.id == id && f.kind == protowire.BytesType }
+
+func (r *Request) readCheck(data []byte) error {
+	f := fields{rest: data}
+	for f.next() {
+		if f.is(1) {
+			f.err = r.readAttributes(f.value)
 		}
 	}
-	return nil
+	return f.err
 }
 
-func (r *request) readAttributes(data []byte) error {
-	return fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) error {
+func (r *Request) readAttributes(data []byte) error {
+	f := fields{rest: data}
+	for f.next() {
 		switch {
-		case kind != protowire.BytesType:
-		case number == 4:
-			r.attributes.Request = &r.request
-			return r.readRequest(value)
-		case number == 10:
-			if r.attributes.ContextExtensions == nil {
-				r.attributes.ContextExtensions = make(map[string]string)
-			}
-			return readEntry(value, r.attributes.ContextExtensions)
+		case f.is(4):
+			f.err = r.readRequest(f.value)
+		case f.is(10):
+			r.Extensions, f.err = readEntry(f.value, r.Extensions)
 		}
-		return nil
-	})
-}
-
-func (r *request) readRequest(data []byte) error {
-	return fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) error {
-		if number == 2 && kind == protowire.BytesType {
-			r.request.Http = &r.http
-			return r.readHTTP(value)
-		}
-		return nil
-	})
-}
-
-func (r *request) readHTTP(data []byte) (err error) {
-	h := &r.http
-	return fields(data, func(number protowire.Number, kind protowire.Type, value []byte, n uint64) error {
-		if kind == protowire.VarintType && number == 9 {
-			h.Size = int64(n) //nolint:gosec // as the generated code reads an int64
-		}
-		if kind != protowire.BytesType {
-			return nil
-		}
-		switch number {
-		case 2:
-			h.Method, err = text(value)
-		case 3:
-			if h.Headers == nil {
-				h.Headers = make(map[string]string)
-			}
-			err = readEntry(value, h.Headers)
-		case 4:
-			h.Path, err = text(value)
-		case 5:
-			h.Host, err = text(value)
-		case 11:
-			h.Body, err = text(value)
-		case 12:
-			h.RawBody = value
-		case 13:
-			h.HeaderMap = &r.headers
-			err = r.readHeaders(value)
-		}
-		return err
-	})
-}
-
-// readHeaders reads a HeaderMap, whose headers are made in one piece of memory.
-func (r *request) readHeaders(data []byte) error {
-	count := 0
-	if err := fields(data, func(number protowire.Number, kind protowire.Type, _ []byte, _ uint64) error {
-		if number == 1 && kind == protowire.BytesType {
-			count++
-		}
-		return nil
-	}); err != nil {
-		return err
 	}
-	values := make([]corev3.HeaderValue, count)
-	list := r.headers.Headers
-	if list == nil {
-		list = make([]*corev3.HeaderValue, 0, count)
-	}
-	err := fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) error {
-		if number != 1 || kind != protowire.BytesType {
-			return nil
-		}
-		header := &values[0]
-		values, list = values[1:], append(list, header)
-		return readHeader(value, header)
-	})
-	r.headers.Headers = list
-	return err
+	return f.err
 }
 
-func readHeader(data []byte, header *corev3.HeaderValue) (err error) {
-	return fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) error {
-		if kind != protowire.BytesType {
-			return nil
+func (r *Request) readRequest(data []byte) error {
+	f := fields{rest: data}
+	for f.next() {
+		if f.is(2) {
+			f.err = r.readHTTP(f.value)
 		}
-		switch number {
-		case 1:
-			header.Key, err = text(value)
-		case 2:
-			header.Value, err = text(value)
-		case 3:
-			header.RawValue = value
-		}
-		return err
-	})
+	}
+	return f.err
 }
 
-// readEntry reads an entry of a map. A key or value that is missing is empty; of several, the last counts.
-func readEntry(data []byte, into map[string]string) error {
-	var entry [2]string
-	err := fields(data, func(number protowire.Number, kind protowire.Type, value []byte, _ uint64) (err error) {
-		if kind == protowire.BytesType && (number == 1 || number == 2) {
-			entry[number-1], err = text(value)
+func (r *Request) readHTTP(data []byte) error {
+	r.HTTP = true
+	f := fields{rest: data}
+	for f.next() {
+		switch {
+		case f.is(2):
+			r.Method, f.err = text(f.value)
+		case f.is(3):
+			r.Headers, f.err = readEntry(f.value, r.Headers)
+		case f.is(4):
+			r.Path, f.err = text(f.value)
+		case f.is(5):
+			r.Host, f.err = text(f.value)
+		case f.id == 9 && f.kind == protowire.VarintType:
+			r.Size = int64(f.n) //nolint:gosec // as the generated code reads an int64
+		case f.is(11):
+			r.Body, f.err = text(f.value)
+		case f.is(12):
+			r.RawBody = f.value
+		case f.is(13):
+			f.err = r.readHeaders(f.value)
 		}
-		return err
-	})
-	if err == nil {
-		into[entry[0]] = entry[1]
 	}
-	return err
+	return f.err
+}
+
+// readHeaders reads a HeaderMap. It counts first, so that the headers are made in one piece of memory.
+func (r *Request) readHeaders(data []byte) error {
+	count, counted := 0, fields{rest: data}
+	for counted.next() {
+		count++
+	}
+	r.HeaderMap = slices.Grow(r.HeaderMap, count)
+	f := fields{rest: data}
+	for f.next() {
+		if f.is(1) {
+			r.HeaderMap = append(r.HeaderMap, RawHeader{})
+			f.err = r.HeaderMap[len(r.HeaderMap)-1].read(f.value)
+		}
+	}
+	return f.err
+}
+
+func (h *RawHeader) read(data []byte) error {
+	f := fields{rest: data}
+	for f.next() {
+		switch {
+		case f.is(1):
+			h.Name, f.err = text(f.value)
+		case f.is(2):
+			h.Value, f.err = text(f.value)
+		case f.is(3):
+			h.Raw = share(f.value)
+		}
+	}
+	return f.err
+}
+
+// readEntry adds an entry to a map. A key or value that is missing is empty; of several, the last counts.
+func readEntry(data []byte, entries map[string]string) (map[string]string, error) {
+	key, value, f := "", "", fields{rest: data}
+	for f.next() {
+		switch {
+		case f.is(1):
+			key, f.err = text(f.value)
+		case f.is(2):
+			value, f.err = text(f.value)
+		}
+	}
+	if f.err != nil {
+		return entries, f.err
+	}
+	if entries == nil {
+		entries = make(map[string]string)
+	}
+	entries[key] = value
+	return entries, nil
 }
 
 func text(value []byte) (string, error) {
 	if !utf8.Valid(value) {
 		return "", errUTF8
 	}
-	return Text(value), nil
+	return share(value), nil
 }
 
-// Text returns the bytes of a message as a text, without a copy: nobody may change them any more.
-func Text(value []byte) string {
+// share returns bytes as a text, without a copy: nobody may change them any more.
+func share(value []byte) string {
 	return unsafe.String(unsafe.SliceData(value), len(value)) //nolint:gosec // the callers of UnmarshalRequest leave the bytes alone
 }
