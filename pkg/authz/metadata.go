@@ -4,22 +4,23 @@ import (
 	"unicode/utf8"
 
 	"github.com/extauthz/extauthz/pkg/authz/wire"
+	"github.com/extauthz/extauthz/pkg/teams"
 )
 
-// metadata is the dynamic metadata of every answer. Its fields are top-level and stable: access
+// addMetadata adds the dynamic metadata of every answer. Its fields are top-level and stable: access
 // logs name them, and Envoy's rate limit filter and Envoy Gateway read the limits.
-func metadata(d *Decision) []wire.Field {
-	decision := "deny"
-	if d.Allowed() {
-		decision = "allow"
-	}
-	fields := make([]wire.Field, 0, 14)
+func addMetadata(out *wire.Response, d *Decision) {
+	out.Metadata()
 	set := func(name, value string) {
-		if value != "" && utf8.ValidString(value) { // anything else fails to marshal
-			fields = append(fields, wire.Field{Name: name, Text: value})
+		if value != "" && utf8.ValidString(value) { // anything else cannot be sent
+			out.Text(name, value)
 		}
 	}
-	set("decision", decision)
+	if d.Allowed() {
+		set("decision", "allow")
+	} else {
+		set("decision", "deny")
+	}
 	set("reason", string(d.Outcome.Reason))
 	set("decision_id", d.ID)
 	set("shadow_reason", string(d.Shadowed))
@@ -32,18 +33,22 @@ func metadata(d *Decision) []wire.Field {
 	set("user", string(d.Member.UserID))
 	set("org", string(d.Member.OrganizationID))
 	if d.Stale {
-		fields = append(fields, wire.Field{Name: "stale", Kind: wire.True})
+		out.True("stale")
 	}
-	// No limit leaves its field out: 0 would be a limit of zero.
-	limit := func(name string, perMinute *int64) {
-		if perMinute != nil {
-			fields = append(fields, wire.Field{Name: name, Kind: wire.Limit, PerMinute: *perMinute})
-		}
+	if d.Key != nil {
+		addLimits(out, "key_rpm_limit", "key_tpm_limit", d.Key.Limits)
 	}
-	key, team := limitsOf(d)
-	limit("key_rpm_limit", key.RPM)
-	limit("key_tpm_limit", key.TPM)
-	limit("team_rpm_limit", team.RPM)
-	limit("team_tpm_limit", team.TPM)
-	return fields
+	if d.Member.Team != nil {
+		addLimits(out, "team_rpm_limit", "team_tpm_limit", d.Member.Team.Limits)
+	}
+}
+
+// addLimits leaves the field of no limit out: 0 would be a limit of zero.
+func addLimits(out *wire.Response, requests, tokens string, limits teams.Limits) {
+	if limits.RPM != nil {
+		out.Limit(requests, *limits.RPM)
+	}
+	if limits.TPM != nil {
+		out.Limit(tokens, *limits.TPM)
+	}
 }

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 
 	"github.com/extauthz/extauthz/pkg/authz/wire"
-	"github.com/extauthz/extauthz/pkg/teams"
 )
 
 // HeaderNames are the lower-case names of the headers that an ALLOW gives the upstream.
@@ -46,30 +45,66 @@ const failedOpenHeader = "x-envoy-auth-failure-mode-allowed"
 // responder builds every CheckResponse. Envoy takes an empty one for an ALLOW, so none is made
 // anywhere else.
 type responder struct {
-	config     ResponseConfig
-	managed    []string          // every name that is set or removed on an ALLOW
-	twins      map[string]string // each one's spelling with "_", if it differs
-	credential []string
+	config  ResponseConfig
+	managed []managedHeader // the order is that of values
+	always  wire.Removal    // the managed names' spellings with "_", and the credential
+}
+
+// managedHeader is a header that is set or removed on every ALLOW.
+type managedHeader struct {
+	name    string
+	removed wire.Removal
 }
 
 func newResponder(config ResponseConfig, credentialHeaders []string) responder {
 	n := config.Headers
-	r := responder{config: config, twins: make(map[string]string), credential: credentialHeaders, managed: []string{
-		n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, n.DecisionID, failedOpenHeader,
-	}}
+	names := []string{n.DecisionID, n.KeyID, n.KeyAlias, n.TeamID, n.UserID, n.UserEmail, n.OrganizationID, n.Source, failedOpenHeader}
 	if config.KeyHeader != "" {
-		r.managed = append(r.managed, config.KeyHeader)
+		names = append(names, config.KeyHeader)
 	}
-	for _, name := range r.managed {
+	r := responder{config: config}
+	var always []string
+	for _, name := range names {
+		r.managed = append(r.managed, managedHeader{name, wire.NewRemoval(name)})
 		if twin := strings.ReplaceAll(name, "-", "_"); twin != name {
-			r.twins[name] = twin
+			always = append(always, twin)
 		}
 	}
+	for _, name := range credentialHeaders {
+		if !config.KeepCredential && !slices.Contains(names, name) && !slices.Contains(always, name) {
+			always = append(always, name)
+		}
+	}
+	r.always = wire.NewRemoval(always...)
 	return r
 }
 
+// values returns the values of the managed headers on an ALLOW, in their order; "" is not set. A request to a public
+// route has no identity, whoever sent it. Envoy alone sets the header of one that it let pass.
+func (r *responder) values(d *Decision) (v [10]string) {
+	v[0] = d.ID
+	if d.Source == SourcePublic {
+		return v
+	}
+	if d.Key != nil {
+		v[1], v[2] = string(d.Key.ID), d.Key.Alias
+	}
+	v[3], v[4] = string(d.Member.TeamID), string(d.Member.UserID)
+	if !d.Identity.EmailUnverified {
+		v[5] = d.Identity.Email
+	}
+	v[6], v[7] = string(d.Member.OrganizationID), string(d.Source)
+	if d.Secret != "" {
+		v[9] = r.config.KeyPrefix + string(d.Secret)
+	}
+	return v
+}
+
+// answerBytes is more than most answers take.
+const answerBytes = 1280
+
 // answer builds the answer to a decision, and denies if an ALLOW cannot be expressed safely.
-func (r *responder) answer(d *Decision) *wire.Response {
+func (r *responder) answer(d *Decision) []byte {
 	if d.Allowed() {
 		if out, ok := r.allow(d); ok {
 			return out
@@ -80,75 +115,42 @@ func (r *responder) answer(d *Decision) *wire.Response {
 	return r.deny(d)
 }
 
-func (r *responder) allow(d *Decision) (*wire.Response, bool) {
-	out := &wire.Response{Kind: wire.OK, Headers: r.identity(d), Metadata: metadata(d)}
-	for _, h := range out.Headers {
-		if !safeValue(h.Value) {
+func (r *responder) allow(d *Decision) ([]byte, bool) {
+	out, values := wire.NewResponse(make([]byte, 0, answerBytes)), r.values(d)
+	out.Allow()
+	for n := range r.managed {
+		switch value := values[n]; {
+		case value == "":
+		case !safeValue(value):
 			return nil, false
+		default:
+			out.Header(r.managed[n].name, value)
 		}
 	}
-	out.Remove = r.removed(out.Headers, d.Request.headers)
-	return out, true
+	r.remove(out, values, d.Request.headers)
+	addMetadata(out, d)
+	return out.Bytes(), true
 }
 
-// identity returns the headers of an ALLOW. A request to a public route has no identity, whoever
-// sent it.
-func (r *responder) identity(d *Decision) []wire.Header {
-	n := r.config.Headers
-	headers := make([]wire.Header, 0, len(r.managed))
-	set := func(name, value string) {
-		if value != "" {
-			headers = append(headers, wire.Header{Name: name, Value: value})
-		}
-	}
-	set(n.DecisionID, d.ID)
-	if d.Source == SourcePublic {
-		return headers
-	}
-	if d.Key != nil {
-		set(n.KeyID, string(d.Key.ID))
-		set(n.KeyAlias, d.Key.Alias)
-	}
-	set(n.TeamID, string(d.Member.TeamID))
-	set(n.UserID, string(d.Member.UserID))
-	if !d.Identity.EmailUnverified {
-		set(n.UserEmail, d.Identity.Email)
-	}
-	set(n.OrganizationID, string(d.Member.OrganizationID))
-	set(n.Source, string(d.Source))
-	if d.Secret != "" {
-		set(r.config.KeyHeader, r.config.KeyPrefix+string(d.Secret))
-	}
-	return headers
-}
-
-// removed names every header that must not reach the upstream. Envoy removes after it sets, so a
+// remove names every header that must not reach the upstream. Envoy removes after it sets, so a
 // name that is set must not be here. WSGI and CGI upstreams read "-" and "_" alike: the underscore
 // twin of every managed name goes, and every other spelling that the client really sent.
-func (r *responder) removed(set []wire.Header, sent headers) []string {
-	isSet := func(name string) bool {
-		return slices.ContainsFunc(set, func(h wire.Header) bool { return h.Name == name })
-	}
-	removed := make([]string, 0, 2*len(r.managed)+len(r.credential))
-	for _, name := range r.managed {
-		if !isSet(name) {
-			removed = append(removed, name)
-		}
-		if twin, differs := r.twins[name]; differs {
-			removed = append(removed, twin)
+func (r *responder) remove(out *wire.Response, values [10]string, sent headers) {
+	for n := range r.managed {
+		if values[n] == "" {
+			out.Remove(r.managed[n].removed)
 		}
 	}
-	for _, h := range sent {
-		if strings.Contains(h.Name, "_") && slices.Contains(r.managed, strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(removed, h.Name) {
-			removed = append(removed, h.Name)
+	out.Remove(r.always)
+	for n := range sent {
+		if name := sent[n].Name; strings.Contains(name, "_") && !r.manages(name) && r.manages(strings.ReplaceAll(name, "_", "-")) {
+			out.Remove(wire.NewRemoval(name))
 		}
 	}
-	for _, name := range r.credential {
-		if !r.config.KeepCredential && !isSet(name) && !slices.Contains(removed, name) {
-			removed = append(removed, name)
-		}
-	}
-	return removed
+}
+
+func (r *responder) manages(name string) bool {
+	return slices.ContainsFunc(r.managed, func(h managedHeader) bool { return h.name == name })
 }
 
 // safeValue reports whether a value can be a header without changing meaning on the way. Text that is
@@ -157,23 +159,24 @@ func safeValue(value string) bool {
 	return utf8.ValidString(value) && printable(value) && strings.TrimSpace(value) == value
 }
 
-func (r *responder) deny(d *Decision) *wire.Response {
-	o := d.Outcome
-	out := &wire.Response{
-		Kind: wire.Denied, Code: int32(grpcCode(o.Status)), Message: string(o.Reason),
-		HTTPStatus: o.Status, Body: body(d), Metadata: metadata(d),
-		Headers: []wire.Header{{Name: "content-type", Value: "application/json"}, {Name: reasonHeader, Value: string(o.Reason)}},
+func (r *responder) deny(d *Decision) []byte {
+	o, kind := d.Outcome, wire.Denied
+	if r.config.OutageAsError && o.outage() {
+		kind = wire.Error
 	}
+	out := wire.NewResponse(make([]byte, 0, answerBytes))
+	out.Deny(kind, int32(grpcCode(o.Status)), string(o.Reason), o.Status)
+	out.Header("content-type", "application/json")
+	out.Header(reasonHeader, string(o.Reason))
 	if o.Status == 401 {
-		out.Headers = append(out.Headers, wire.Header{Name: "www-authenticate", Value: challenge(o)})
+		out.Header("www-authenticate", challenge(o))
 	}
 	if wait := r.retryAfter(d); wait > 0 {
-		out.Headers = append(out.Headers, wire.Header{Name: "retry-after", Value: strconv.FormatInt(wait, 10)})
+		out.Header("retry-after", strconv.FormatInt(wait, 10))
 	}
-	if r.config.OutageAsError && o.outage() {
-		out.Kind = wire.Error
-	}
-	return out
+	out.Body(body(d))
+	addMetadata(out, d)
+	return out.Bytes()
 }
 
 // retryAfter is how many seconds a client should wait: after an outage the configured time, with a spent
@@ -230,14 +233,4 @@ func body(d *Decision) string {
 		return "{}" // plain strings always marshal
 	}
 	return string(text)
-}
-
-func limitsOf(d *Decision) (key, team teams.Limits) {
-	if d.Key != nil {
-		key = d.Key.Limits
-	}
-	if d.Member.Team != nil {
-		team = d.Member.Team.Limits
-	}
-	return key, team
 }

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/authz/wire"
@@ -109,18 +112,25 @@ const deadlineMargin = 10 * time.Millisecond
 
 // Check implements the gRPC service. It never returns an error.
 func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.check(ctx, wire.RequestOf(in)).Proto(), nil
+	return responseOf(s.check(ctx, wire.RequestOf(in))), nil
+}
+
+// responseOf is the generated code's reading of an answer. Nothing that is written here cannot be read; if it could not, it
+// would be no ALLOW.
+func responseOf(answer []byte) *authv3.CheckResponse {
+	out := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(answer, out); err != nil {
+		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(code.Code_INTERNAL)}}
+	}
+	return out
 }
 
 // CheckBytes is Check on messages in protobuf's wire format, which it neither reads nor writes whole: see package wire. A
 // CheckRequest that cannot be read is denied as malformed; a gRPC error would leave the request to Envoy's failure
 // mode (CVE-2023-27488). in must not be changed afterwards.
 func (s *Server) CheckBytes(ctx context.Context, in []byte) []byte {
-	return s.check(ctx, readBytes(in)).Append(make([]byte, 0, answerBytes))
+	return s.check(ctx, readBytes(in))
 }
-
-// answerBytes is more than most answers take.
-const answerBytes = 1280
 
 // readBytes returns nil for what cannot be read, a bug in reading it included.
 func readBytes(in []byte) (request *wire.Request) {
@@ -136,8 +146,8 @@ func readBytes(in []byte) (request *wire.Request) {
 	return request
 }
 
-// check is Check before its answer is written. in is nil if it could not be read.
-func (s *Server) check(ctx context.Context, in *wire.Request) (out *wire.Response) {
+// check returns an answer in protobuf's wire format. in is nil if it could not be read.
+func (s *Server) check(ctx context.Context, in *wire.Request) (out []byte) {
 	start, r := time.Now(), s.rules.Load()
 	defer func() {
 		if p := recover(); p != nil && out == nil { // a bug in building or observing the answer
@@ -157,7 +167,7 @@ func (s *Server) Explain(ctx context.Context, in *authv3.CheckRequest) (*Decisio
 	c := &checkContext{Context: ctx, deadline: r.deadline(ctx, time.Now()), record: trace.Record{Steps: []trace.Step{}}}
 	defer c.end()
 	d, out := r.answer(c, wire.RequestOf(in))
-	return d, out.Proto(), c.record.Steps
+	return d, responseOf(out), c.record.Steps
 }
 
 func (r *rules) deadline(ctx context.Context, start time.Time) time.Time {
@@ -168,7 +178,7 @@ func (r *rules) deadline(ctx context.Context, start time.Time) time.Time {
 	return deadline
 }
 
-func (r *rules) answer(ctx *checkContext, in *wire.Request) (*Decision, *wire.Response) {
+func (r *rules) answer(ctx *checkContext, in *wire.Request) (*Decision, []byte) {
 	if in == nil {
 		return r.refuse(fmt.Errorf("%w: it cannot be read", ErrRequestMalformed))
 	}
@@ -186,7 +196,7 @@ func (r *rules) answer(ctx *checkContext, in *wire.Request) (*Decision, *wire.Re
 }
 
 // refuse denies a request of which not even the profile is known.
-func (r *rules) refuse(err error) (*Decision, *wire.Response) {
+func (r *rules) refuse(err error) (*Decision, []byte) {
 	d := &Decision{ID: rand.Text(), Err: err, Outcome: outcomeOf(err)}
 	return d, r.fallback.deny(d)
 }

@@ -13,7 +13,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -163,7 +162,7 @@ func TestKeyHeaderIsRemovedWithoutAKey(t *testing.T) {
 	}
 	for _, name := range []string{"authorization", "x-upstream-key"} {
 		r := newResponder(ResponseConfig{Headers: testNames(), KeyHeader: name, KeyPrefix: "Bearer "}, []string{"authorization"})
-		out := r.answer(&Decision{Source: SourceVirtualKey, Secret: "sk-1"}).Proto()
+		out := responseOf(r.answer(&Decision{Source: SourceVirtualKey, Secret: "sk-1"}))
 		if header(out, name) != "Bearer sk-1" || slices.Contains(out.GetOkResponse().GetHeadersToRemove(), name) {
 			t.Errorf("%s does not arrive: %v", name, out)
 		}
@@ -250,16 +249,16 @@ func TestOutageAsError(t *testing.T) {
 func TestUnsafeHeaderValueIsNotSent(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "a\r\nx-evil: 1"}}
-	expectDenied(t, s.rules.Load().profiles[""].response.answer(d).Proto(), 503, "internal_error")
+	expectDenied(t, responseOf(s.rules.Load().profiles[""].response.answer(d)), 503, "internal_error")
 	d = &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: "\xff"}}
-	expectDenied(t, s.rules.Load().profiles[""].response.answer(d).Proto(), 503, "internal_error")
+	expectDenied(t, responseOf(s.rules.Load().profiles[""].response.answer(d)), 503, "internal_error")
 }
 
 func TestZeroDecisionDenies(t *testing.T) {
 	s := testServer(t, alice, teams.Config{})
 	d := &Decision{}
 	d.Outcome = outcomeOf(errInternal)
-	expectDenied(t, s.rules.Load().profiles[""].response.answer(d).Proto(), 503, "internal_error")
+	expectDenied(t, responseOf(s.rules.Load().profiles[""].response.answer(d)), 503, "internal_error")
 	if (&Decision{}).Allowed() || (&Decision{Source: "team", Err: io.EOF}).Allowed() {
 		t.Error("a decision without a source, or with an error, is an ALLOW")
 	}
@@ -269,7 +268,8 @@ func TestLimitsInMetadata(t *testing.T) {
 	five, zero := int64(5), int64(0)
 	d := &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{ID: "k", Limits: teams.Limits{RPM: &five}},
 		Member: teams.Membership{TeamID: "t", Team: &teams.Team{ID: "t", Limits: teams.Limits{TPM: &zero}}}}
-	m := (&wire.Response{Metadata: metadata(d)}).Proto().GetDynamicMetadata().AsMap()
+	r := newResponder(ResponseConfig{Headers: testNames()}, nil)
+	m := responseOf(r.answer(d)).GetDynamicMetadata().AsMap()
 	limit := func(n float64) map[string]any { return map[string]any{"requests_per_unit": n, "unit": "MINUTE"} }
 	for name, want := range map[string]map[string]any{"key_rpm_limit": limit(5), "team_tpm_limit": limit(0), "key_tpm_limit": nil, "team_rpm_limit": nil} {
 		got, present := m[name].(map[string]any)

@@ -1,288 +1,203 @@
 package wire
 
 import (
+	"encoding/binary"
 	"math"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/genproto/googleapis/rpc/code"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Response is a CheckResponse before it is written. All texts must be UTF-8: nothing else can be sent. The zero value
-// is a bare denial.
+// Response is a CheckResponse that is being written. First comes Allow or Deny, then its headers and the rest of the
+// answer, then Metadata and its fields: a method that comes too early or too late writes something else. All texts must
+// be UTF-8: nothing else can be sent. The zero value is a denial, because Envoy takes an empty CheckResponse for an
+// ALLOW.
 type Response struct {
-	Kind Kind
-	// Code is the gRPC status code of a denial or an error, and Message what goes with it. Envoy allows on 0 whatever
-	// else the answer says: then UNKNOWN is written.
-	Code    int32
-	Message string
-	// Headers replace every copy of theirs: in the upstream's request on an allow, in the client's answer otherwise.
-	Headers []Header
-	// Remove names the headers that do not reach the upstream. On an allow only.
-	Remove []string
-	// HTTPStatus and Body are the client's answer. Not on an allow.
-	HTTPStatus int32
-	Body       string
-	// Metadata is Envoy's dynamic metadata, no name twice.
-	Metadata []Field
+	b []byte
+	// open is where the length of the message begins that is being written; 0: nothing was written.
+	open int
 }
 
-// Kind is which of CheckResponse's answers it is.
+// NewResponse returns a response that is written into the capacity of b.
+func NewResponse(b []byte) *Response { return &Response{b: b[:0]} }
+
+// Kind is which of CheckResponse's answers a refusal is.
 type Kind int
 
 // The kinds.
 const (
 	Denied Kind = iota
-	OK
 	Error
 )
 
-// field is the number of the kind's field in CheckResponse.
-func (k Kind) field() protowire.Number {
-	switch k {
-	case OK:
-		return 3
-	case Error:
-		return 5
-	}
-	return 2
-}
-
-// Header is a header's name and value.
-type Header struct{ Name, Value string }
-
-// Field is a field of the metadata.
-type Field struct {
-	Name      string
-	Kind      FieldKind
-	Text      string // of a String
-	PerMinute int64  // of a Limit
-}
-
-// FieldKind is what a field holds.
-type FieldKind int
-
-// The kinds of fields. A Limit has the form of Envoy's RateLimit.Override, True is the boolean.
+// The numbers of fields.
 const (
-	String FieldKind = iota
-	Limit
-	True
+	fieldStatus   = 1 // CheckResponse
+	fieldDenied   = 2
+	fieldOK       = 3
+	fieldMetadata = 4
+	fieldError    = 5
+	fieldHeaders  = 2 // OkHttpResponse and DeniedHttpResponse
+	fieldBody     = 3
+	fieldRemove   = 5
 )
 
-const minute = "MINUTE"
-
-// Append appends the response to b in protobuf's wire format.
-func (r *Response) Append(b []byte) []byte {
-	b = appendSize(b, 1, r.statusSize())
-	b = appendInt(b, 1, int64(r.code()))
-	b = appendText(b, 2, r.Message)
-	b = r.appendAnswer(b)
-	b = appendSize(b, 4, r.metadataSize())
-	for i := range r.Metadata {
-		b = r.Metadata[i].append(b)
-	}
-	return b
+// Allow begins an ALLOW.
+func (r *Response) Allow() {
+	r.status(int32(code.Code_OK), "")
+	r.begin(fieldOK)
 }
 
-// Size returns the length of what Append appends.
-func (r *Response) Size() int {
-	return sizeOf(1, r.statusSize()) + sizeOf(r.Kind.field(), r.answerSize()) + sizeOf(4, r.metadataSize())
+// Deny begins a refusal, with the gRPC status code and what goes with it, and the status of the client's answer. Envoy
+// allows on code 0 whatever else the answer says: then UNKNOWN is written.
+func (r *Response) Deny(kind Kind, grpcCode int32, message string, httpStatus int32) {
+	if grpcCode == int32(code.Code_OK) {
+		grpcCode = int32(code.Code_UNKNOWN)
+	}
+	r.status(grpcCode, message)
+	if kind == Error {
+		r.begin(fieldError)
+	} else {
+		r.begin(fieldDenied)
+	}
+	at := r.message(1)
+	r.integer(1, int64(httpStatus))
+	r.close(at)
 }
 
-func (r *Response) statusSize() int { return intSize(1, int64(r.code())) + textSize(2, r.Message) }
-
-func (r *Response) code() int32 {
-	switch {
-	case r.Kind == OK:
-		return int32(code.Code_OK)
-	case r.Code == int32(code.Code_OK):
-		return int32(code.Code_UNKNOWN)
-	}
-	return r.Code
-}
-
-func (r *Response) appendAnswer(b []byte) []byte {
-	b = appendSize(b, r.Kind.field(), r.answerSize())
-	if r.Kind != OK {
-		b = appendSize(b, 1, intSize(1, int64(r.HTTPStatus)))
-		b = appendInt(b, 1, int64(r.HTTPStatus))
-	}
-	for _, h := range r.Headers {
-		b = h.append(b)
-	}
-	if r.Kind != OK {
-		return appendText(b, 3, r.Body)
-	}
-	for _, name := range r.Remove {
-		b = protowire.AppendString(protowire.AppendTag(b, 5, protowire.BytesType), name)
-	}
-	return b
-}
-
-func (r *Response) answerSize() (size int) {
-	for _, h := range r.Headers {
-		size += sizeOf(2, h.optionSize())
-	}
-	if r.Kind != OK {
-		return size + sizeOf(1, intSize(1, int64(r.HTTPStatus))) + textSize(3, r.Body)
-	}
-	for _, name := range r.Remove {
-		size += sizeOf(5, len(name))
-	}
-	return size
-}
-
-func (r *Response) metadataSize() (size int) {
-	for i := range r.Metadata {
-		size += sizeOf(1, r.Metadata[i].entrySize())
-	}
-	return size
+func (r *Response) status(grpcCode int32, message string) {
+	at := r.message(fieldStatus)
+	r.integer(1, int64(grpcCode))
+	r.text(2, message)
+	r.close(at)
 }
 
 // overwrite is `append: false` and `append_action: OVERWRITE_IF_EXISTS_OR_ADD`: Envoy versions disagree on which of the
 // two they read, and together they mean the same to all.
 const overwrite = "\x12\x00" + "\x18\x02"
 
-func (h Header) size() int { return textSize(1, h.Name) + textSize(2, h.Value) }
-
-func (h Header) optionSize() int { return sizeOf(1, h.size()) + len(overwrite) }
-
-func (h Header) append(b []byte) []byte {
-	b = appendSize(b, 2, h.optionSize())
-	b = appendSize(b, 1, h.size())
-	b = appendText(b, 1, h.Name)
-	b = appendText(b, 2, h.Value)
-	return append(b, overwrite...)
+// Header writes a header that replaces every copy of its own: in the upstream's request on an allow, in the client's
+// answer otherwise.
+func (r *Response) Header(name, value string) {
+	option := r.message(fieldHeaders)
+	header := r.message(1)
+	r.text(1, name)
+	r.text(2, value)
+	r.close(header)
+	r.b = append(r.b, overwrite...)
+	r.close(option)
 }
 
-// The limit's struct has the two fields requests_per_unit and unit.
+// Remove names headers that do not reach the upstream. On an allow only.
+func (r *Response) Remove(names Removal) { r.b = append(r.b, names...) }
+
+// Removal is names of headers as a Response has them.
+type Removal []byte
+
+// NewRemoval returns a removal of the names.
+func NewRemoval(names ...string) Removal {
+	var b []byte
+	for _, name := range names {
+		b = protowire.AppendString(protowire.AppendTag(b, fieldRemove, protowire.BytesType), name)
+	}
+	return b
+}
+
+// Body writes the body of the client's answer. Not on an allow.
+func (r *Response) Body(body string) { r.text(fieldBody, body) }
+
+// Metadata begins Envoy's dynamic metadata. No two fields may have one name.
+func (r *Response) Metadata() {
+	r.close(r.open)
+	r.begin(fieldMetadata)
+}
+
+// The kinds of a google.protobuf.Value, and the one field of a google.protobuf.Struct.
 const (
-	limitNumber = "requests_per_unit"
-	limitUnit   = "unit"
-	doubleSize  = 1 + 8 // a tag and a double
+	valueNumber = 2
+	valueText   = 3
+	valueBool   = 4
+	valueStruct = 5
+	structField = 1
 )
 
-func limitSize() int {
-	return sizeOf(1, sizeOf(1, len(limitNumber))+sizeOf(2, doubleSize)) + sizeOf(1, sizeOf(1, len(limitUnit))+sizeOf(2, sizeOf(3, len(minute))))
+// Text writes a field of the metadata.
+func (r *Response) Text(name, value string) {
+	entry, inside := r.entry(name)
+	r.literal(valueText, value)
+	r.close(inside)
+	r.close(entry)
 }
 
-// valueSize is that of a google.protobuf.Value, in which a text is there even if it is empty.
-func (f *Field) valueSize() int {
-	switch f.Kind {
-	case Limit:
-		return sizeOf(5, limitSize())
-	case True:
-		return intSize(4, 1)
-	}
-	return sizeOf(3, len(f.Text))
+// True writes a field of the metadata that is the boolean.
+func (r *Response) True(name string) {
+	entry, inside := r.entry(name)
+	r.integer(valueBool, 1)
+	r.close(inside)
+	r.close(entry)
 }
 
-func (f *Field) entrySize() int { return sizeOf(1, len(f.Name)) + sizeOf(2, f.valueSize()) }
-
-func (f *Field) append(b []byte) []byte {
-	b = appendSize(b, 1, f.entrySize())
-	b = appendString(b, 1, f.Name)
-	b = appendSize(b, 2, f.valueSize())
-	switch f.Kind {
-	case String:
-		return appendString(b, 3, f.Text)
-	case True:
-		return appendInt(b, 4, 1)
-	}
-	b = appendSize(b, 5, limitSize())
-	b = appendSize(b, 1, sizeOf(1, len(limitNumber))+sizeOf(2, doubleSize))
-	b = appendString(b, 1, limitNumber)
-	b = appendSize(b, 2, doubleSize)
-	b = protowire.AppendFixed64(protowire.AppendTag(b, 2, protowire.Fixed64Type), math.Float64bits(float64(f.PerMinute)))
-	b = appendSize(b, 1, sizeOf(1, len(limitUnit))+sizeOf(2, sizeOf(3, len(minute))))
-	b = appendString(b, 1, limitUnit)
-	b = appendSize(b, 2, sizeOf(3, len(minute)))
-	return appendString(b, 3, minute)
+// Limit writes a field of the metadata that has the form of Envoy's RateLimit.Override.
+func (r *Response) Limit(name string, perMinute int64) {
+	entry, inside := r.entry(name)
+	limit := r.message(valueStruct)
+	field, number := r.entry("requests_per_unit")
+	r.b = protowire.AppendFixed64(protowire.AppendTag(r.b, valueNumber, protowire.Fixed64Type), math.Float64bits(float64(perMinute)))
+	r.close(number)
+	r.close(field)
+	r.Text("unit", "MINUTE")
+	r.close(limit)
+	r.close(inside)
+	r.close(entry)
 }
 
-// sizeOf is the size of a length-delimited field with so many bytes inside; all field numbers here take one byte.
-func sizeOf(_ protowire.Number, inside int) int { return 1 + protowire.SizeBytes(inside) }
-
-func appendSize(b []byte, number protowire.Number, inside int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(inside)) //nolint:gosec // a length
+// entry begins a field of a google.protobuf.Struct, and its value.
+func (r *Response) entry(name string) (entry, value int) {
+	entry = r.message(structField)
+	r.literal(1, name)
+	return entry, r.message(2)
 }
 
-func appendString(b []byte, number protowire.Number, text string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), text)
+// Bytes returns the response in protobuf's wire format. Nothing must be written to it afterwards.
+func (r *Response) Bytes() []byte {
+	if r.open == 0 {
+		r.Deny(Denied, int32(code.Code_UNKNOWN), "", 0)
+	}
+	r.close(r.open)
+	return r.b
 }
 
-// appendText leaves an empty text out, as proto3 does outside lists, maps and oneofs.
-func appendText(b []byte, number protowire.Number, text string) []byte {
-	if text == "" {
-		return b
-	}
-	return appendString(b, number, text)
+func (r *Response) begin(number protowire.Number) { r.open = r.message(number) }
+
+// message begins a message and returns where its length is to be. One byte is kept for it, which most need.
+func (r *Response) message(number protowire.Number) int {
+	r.b = append(protowire.AppendTag(r.b, number, protowire.BytesType), 0)
+	return len(r.b) - 1
 }
 
-func textSize(number protowire.Number, text string) int {
-	if text == "" {
-		return 0
+// close writes the length of a message, now that it is known.
+func (r *Response) close(at int) {
+	length := len(r.b) - at - 1
+	if more := protowire.SizeVarint(uint64(length)) - 1; more > 0 { //nolint:gosec // a length
+		r.b = append(r.b, make([]byte, more)...)
+		copy(r.b[at+1+more:], r.b[at+1:])
 	}
-	return sizeOf(number, len(text))
+	binary.PutUvarint(r.b[at:], uint64(length)) //nolint:gosec // a length
 }
 
-func appendInt(b []byte, number protowire.Number, n int64) []byte {
-	if n == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), uint64(n)) //nolint:gosec // as protobuf encodes an int32
+// literal writes a text where an empty one counts as well: in lists, maps and oneofs.
+func (r *Response) literal(number protowire.Number, text string) {
+	r.b = protowire.AppendString(protowire.AppendTag(r.b, number, protowire.BytesType), text)
 }
 
-func intSize(_ protowire.Number, n int64) int {
-	if n == 0 {
-		return 0
+func (r *Response) text(number protowire.Number, text string) {
+	if text != "" {
+		r.literal(number, text)
 	}
-	return 1 + protowire.SizeVarint(uint64(n)) //nolint:gosec // as protobuf encodes an int32
 }
 
-// Proto returns the response as the generated code has it: what that reads in the bytes of Append.
-func (r *Response) Proto() *authv3.CheckResponse {
-	out := &authv3.CheckResponse{
-		Status:          &rpcstatus.Status{Code: r.code(), Message: r.Message},
-		DynamicMetadata: &structpb.Struct{Fields: make(map[string]*structpb.Value)},
+func (r *Response) integer(number protowire.Number, n int64) {
+	if n != 0 {
+		r.b = protowire.AppendVarint(protowire.AppendTag(r.b, number, protowire.VarintType), uint64(n)) //nolint:gosec // as protobuf encodes an int32
 	}
-	for _, f := range r.Metadata {
-		out.DynamicMetadata.Fields[f.Name] = f.proto()
-	}
-	var headers []*corev3.HeaderValueOption
-	for _, h := range r.Headers {
-		headers = append(headers, &corev3.HeaderValueOption{
-			Header: &corev3.HeaderValue{Key: h.Name, Value: h.Value},
-			Append: wrapperspb.Bool(false), AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		})
-	}
-	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(r.HTTPStatus)}, Headers: headers, Body: r.Body,
-	}
-	switch r.Kind {
-	case OK:
-		out.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{Headers: headers, HeadersToRemove: r.Remove}}
-	case Error:
-		out.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: denied}
-	default:
-		out.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied}
-	}
-	return out
-}
-
-func (f *Field) proto() *structpb.Value {
-	switch f.Kind {
-	case String:
-		return structpb.NewStringValue(f.Text)
-	case True:
-		return structpb.NewBoolValue(true)
-	}
-	return structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-		limitNumber: structpb.NewNumberValue(float64(f.PerMinute)), limitUnit: structpb.NewStringValue(minute),
-	}})
 }
