@@ -22,7 +22,7 @@ type Metrics struct {
 	Registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
 	shadowed  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
+	duration  map[string]prometheus.Observer // by verdict
 	store     *prometheus.HistogramVec
 	reloaded  *prometheus.CounterVec
 	expires   *prometheus.GaugeVec
@@ -41,11 +41,6 @@ func NewMetrics(version string) *Metrics {
 			Name: "extauthz_shadowed_denials_total",
 			Help: "Denials that shadow mode held back, by reason.",
 		}, []string{"reason"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "extauthz_decision_duration_seconds",
-			Help:    "Time from a CheckRequest to its answer.",
-			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
-		}, []string{"decision"}),
 		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "extauthz_store_duration_seconds",
 			Help:    "Time of a call to the store, by operation and result (ok, absent, error).",
@@ -65,7 +60,13 @@ func NewMetrics(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.decisions, m.shadowed, m.duration, m.store, m.reloaded, m.expires, build,
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "extauthz_decision_duration_seconds",
+		Help:    "Time from a CheckRequest to its answer.",
+		Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+	}, []string{"decision"})
+	m.duration = map[string]prometheus.Observer{allow: duration.WithLabelValues(allow), deny: duration.WithLabelValues(deny)}
+	m.Registry.MustRegister(m.decisions, m.shadowed, duration, m.store, m.reloaded, m.expires, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.rows = newStoreMetrics(m.Registry)
 	return m
@@ -75,7 +76,7 @@ func NewMetrics(version string) *Metrics {
 func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	verdict := verdictOf(d)
 	m.decisions.WithLabelValues(verdict, string(d.Outcome.Reason), string(d.Source)).Inc()
-	m.duration.WithLabelValues(verdict).Observe(elapsed.Seconds())
+	m.duration[verdict].Observe(elapsed.Seconds())
 	if d.Shadowed != "" {
 		m.shadowed.WithLabelValues(string(d.Shadowed)).Inc()
 	}
@@ -110,11 +111,17 @@ func (m *Metrics) Expires(listener string, at time.Time) {
 	m.expires.WithLabelValues(listener).Set(float64(at.Unix()))
 }
 
+// The verdicts, as metrics and the log name them.
+const (
+	allow = "allow"
+	deny  = "deny"
+)
+
 func verdictOf(d *authz.Decision) string {
 	if d.Allowed() {
-		return "allow"
+		return allow
 	}
-	return "deny"
+	return deny
 }
 
 // Observer returns the function that the server tells of every decision.

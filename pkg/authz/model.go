@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,6 +19,7 @@ import (
 type modelReader struct {
 	headers   []string // trusted to name the model
 	modelless *teams.Routes
+	decoders  sync.Pool // of *jsontext.Decoder
 }
 
 // modellessRoutes carry no model, though their methods have bodies. What is not listed does: a
@@ -41,7 +43,7 @@ func newModelReader(trusted []string) (*modelReader, error) {
 // read returns the model of a request. An unreadable source hides a model only on routes that
 // carry one.
 func (m *modelReader) read(r *Request, query string, body []byte, complete bool) (teams.Model, error) {
-	names := &modelNames{}
+	names := &modelNames{decoders: &m.decoders}
 	names.addPath(r.Path)
 	if err := names.addQuery(query); err != nil {
 		return teams.Model{}, err
@@ -84,6 +86,7 @@ type modelNames struct {
 	name       string
 	ambiguous  bool
 	unreadable bool
+	decoders   *sync.Pool
 }
 
 func (n *modelNames) add(name string) {
@@ -119,9 +122,9 @@ func (n *modelNames) model(carried bool) (teams.Model, error) {
 // (/model/NAME/ACTION). A name may itself hold slashes, as LiteLLM's routes let it; names of segments
 // are compared without regard to case, as some upstreams do.
 func (n *modelNames) addPath(path string) {
-	segments := strings.Split(path, "/")
-	for i, segment := range segments {
-		rest := strings.Join(segments[i+1:], "/")
+	for rest, more := path, true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
 		switch strings.ToLower(segment) {
 		case "deployments", "engines":
 			n.addAction(rest, "chat/completions", "completions", "embeddings", "images/generations", "images/edits",
@@ -236,7 +239,12 @@ func foreignCharset(contentType string) bool {
 // addJSON reads the member "model" of a JSON object. A second one, or one in another case, is
 // ambiguous: JSON readers differ in which they take, and some ignore case.
 func (n *modelNames) addJSON(body []byte) {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
+	decoder, ok := n.decoders.Get().(*jsontext.Decoder)
+	if !ok {
+		decoder = new(jsontext.Decoder)
+	}
+	decoder.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
+	defer n.decoders.Put(decoder)
 	if token, err := decoder.ReadToken(); err != nil || token.Kind() != jsontext.KindBeginObject {
 		n.unreadable = true
 		return

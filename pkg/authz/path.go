@@ -64,10 +64,10 @@ func forbiddenOnceDecoded(r rune) bool {
 }
 
 func hasEmptyOrDotSegment(path string) bool {
-	segments := strings.Split(path[1:], "/")
-	for i, segment := range segments {
-		last := i == len(segments)-1
-		if segment == "." || segment == ".." || segment == "" && !last {
+	for rest, more := path[1:], true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if segment == "." || segment == ".." || segment == "" && more {
 			return true
 		}
 	}
