@@ -164,8 +164,13 @@ func (c *Cache[K, V]) Close() {
 // Get returns the value for the key and where it comes from. Absence is the error that the load returned, wherever
 // it comes from. If ctx ends first the error is its cause; the load goes on for the others.
 func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, Origin, error) {
+	kept, near := c.nearest(ctx, key)
+	if kept != nil {
+		return c.answer(kept, Cached)
+	}
 	e, fresh := c.lookup(key)
 	if fresh {
+		c.keep(near, e)
 		return c.answer(e, Cached)
 	}
 	f, loaded := c.join(ctx, key)
@@ -191,13 +196,18 @@ func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
 		e, ok := cache.Get(hash)
 		switch {
 		case !ok || e.key != key || !c.lasts(e.era):
-		case now < e.expires && c.feed.knows(e.loaded, now):
+		case c.fresh(e, now):
 			return e, true
 		case now < e.expires+c.options.ServeStale && (old == nil || old.loaded < e.loaded):
 			old = e
 		}
 	}
 	return old, false
+}
+
+// fresh reports whether an entry may be used as it is.
+func (c *Cache[K, V]) fresh(e *entry[K, V], now time.Duration) bool {
+	return now < e.expires && c.feed.knows(e.loaded, now) && c.lasts(e.era)
 }
 
 // join returns the key's load under way, or starts one. A load that ended since the caller looked has
@@ -333,23 +343,11 @@ func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristret
 	return cache
 }
 
-// Invalidate forgets the key: the next Get loads it, and a load under way is not stored and serves
-// only the callers that already wait for it.
-func (c *Cache[K, V]) Invalidate(key K) {
-	hash := maphash.Comparable(c.seed, key)
-	c.mu.Lock()
-	delete(c.flights, key)
-	c.present.Del(hash)
-	c.absent.Del(hash)
-	c.mu.Unlock()
-	// A Set that ristretto has queued but not applied would become visible between here and its own
-	// Del: once both queues have run, it cannot.
-	c.present.Wait()
-	c.absent.Wait()
-}
+// Invalidate forgets the key, and with it a few others: the next Get loads it, and a load under way is not stored and
+// serves only the callers that already wait for it.
+func (c *Cache[K, V]) Invalidate(key K) { c.counter(c.options.Digest(key)).Add(1) }
 
-// Changed forgets the keys with these digests, as Invalidate does for one key, and with them a few others; every key
-// if there are none. It neither waits nor allocates.
+// Changed forgets the keys with these digests, as Invalidate does; every key if there are none.
 func (c *Cache[K, V]) Changed(digests []uint64) {
 	if len(digests) == 0 {
 		c.InvalidateAll()

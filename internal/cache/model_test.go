@@ -53,6 +53,7 @@ type model struct {
 	t     *rapid.T
 	cache *cache.Cache[string, int]
 	feed  *cache.Feed
+	near  [2]cache.Near // of two callers
 
 	mu      sync.Mutex
 	history map[string][]commit // never empty
@@ -172,7 +173,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"ask": func(t *rapid.T) {
 			key := modelKeys.Draw(t, "key")
 			m.fail(rapid.IntRange(0, 3).Draw(t, "database") == 0)
-			m.ask(key)
+			m.askAs(key, rapid.IntRange(0, 2).Draw(t, "caller"))
 			for range rapid.SampledFrom([]int{0, 1, 2, 2, 2}).Draw(t, "steps of its load") {
 				m.advanceAll(key)
 			}
@@ -299,14 +300,20 @@ func (m *model) know(key string, state int) {
 	m.floor[key] = max(m.floor[key], state)
 }
 
-// ask asks the cache, and checks the answer whenever it comes.
-func (m *model) ask(key string) {
+// ask asks the cache as nobody.
+func (m *model) ask(key string) { m.askAs(key, len(m.near)) }
+
+// askAs asks the cache as one of the callers, and checks the answer whenever it comes.
+func (m *model) askAs(key string, caller int) {
 	m.mu.Lock()
 	floor, overlaps, asked := m.floor[key], m.overlaps[key], time.Now()
 	m.mu.Unlock()
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), modelDeadline)
 		defer cancel()
+		if caller < len(m.near) {
+			ctx = cache.WithNear(ctx, &m.near[caller])
+		}
 		value, origin, err := m.cache.Get(ctx, key)
 		if m.ended.Load() || err != nil && !errors.Is(err, errAbsent) {
 			return // a failure is never wrong

@@ -41,10 +41,12 @@ type caller struct {
 	verifier Verifier // that verified it; another one, of another configuration, might not
 	claims   token.Claims
 	identity teams.Identity
+	rows     cache.Near
 }
 
-// callerBytes estimates what a token's claims take in memory: measured, some three times the token's text.
-func callerBytes(bearer string) int64 { return int64(1024 + 3*len(bearer)) }
+// callerBytes estimates what a token's claims take in memory, measured, some three times the token's text, and the rows
+// that are kept with them.
+func callerBytes(bearer string) int64 { return int64(2048 + 3*len(bearer)) }
 
 // authenticate verifies the token, or finds that it was verified and that this still holds.
 func (a *Authorizer) authenticate(ctx context.Context, bearer string) (*caller, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
@@ -101,6 +102,7 @@ func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool
 		d.Source = SourcePublic
 		return nil
 	}
+	ctx = cache.WithNear(ctx, &c.rows)
 	d.Identity = c.identity
 	explainIdentity(ctx, c.identity)
 	if err := a.Policy.Admit(ctx, d.Identity, d.Request.Request); err != nil {
