@@ -21,13 +21,15 @@ func canonicalTarget(target string) (path, query string, err error) {
 	if path, err = canonicalPath(path); err != nil {
 		return "", "", err
 	}
-	if i := strings.IndexFunc(query, forbiddenInQuery); i >= 0 {
-		return "", "", fmt.Errorf("%w: character %#x in the query", ErrPathAmbiguous, query[i])
+	for i := range len(query) {
+		if forbiddenInQuery(query[i]) {
+			return "", "", fmt.Errorf("%w: character %#x in the query", ErrPathAmbiguous, query[i])
+		}
 	}
 	return path, query, nil
 }
 
-func forbiddenInQuery(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }
+func forbiddenInQuery(c byte) bool { return c <= ' ' || c >= 0x7f || c == '#' }
 
 // canonicalPath decodes a path that has exactly one reading and refuses every other. A path that an
 // upstream might read otherwise than we do (dot segments, double slashes, escaped separators,
@@ -36,8 +38,24 @@ func canonicalPath(raw string) (string, error) {
 	if raw == "" || raw[0] != '/' {
 		return "", fmt.Errorf("%w: it does not start with /", ErrPathAmbiguous)
 	}
-	if i := strings.IndexFunc(raw, forbiddenInPath); i >= 0 {
-		return "", fmt.Errorf("%w: character %#x", ErrPathAmbiguous, raw[i])
+	for i := range len(raw) {
+		if forbiddenInPath(raw[i]) {
+			return "", fmt.Errorf("%w: character %#x", ErrPathAmbiguous, raw[i])
+		}
+	}
+	decoded, err := unescape(raw)
+	if err != nil {
+		return "", err
+	}
+	if hasEmptyOrDotSegment(decoded) {
+		return "", fmt.Errorf("%w: a dot segment or an empty one", ErrPathAmbiguous)
+	}
+	return decoded, nil
+}
+
+func unescape(raw string) (string, error) {
+	if !strings.Contains(raw, "%") {
+		return raw, nil
 	}
 	decoded, err := url.PathUnescape(raw)
 	if err != nil {
@@ -47,16 +65,13 @@ func canonicalPath(raw string) (string, error) {
 		!utf8.ValidString(decoded) || strings.ContainsFunc(decoded, forbiddenOnceDecoded) {
 		return "", fmt.Errorf("%w: an escape hides a separator, a control character or another escape", ErrPathAmbiguous)
 	}
-	if hasEmptyOrDotSegment(decoded) {
-		return "", fmt.Errorf("%w: a dot segment or an empty one", ErrPathAmbiguous)
-	}
 	return decoded, nil
 }
 
 // forbiddenInPath covers what RFC 3986 keeps out of a path, and ";": a parameter that some servers
 // cut off before they route.
-func forbiddenInPath(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`\#;`, r)
+func forbiddenInPath(c byte) bool {
+	return c <= ' ' || c >= 0x7f || c == '\\' || c == '#' || c == ';'
 }
 
 func forbiddenOnceDecoded(r rune) bool {

@@ -80,6 +80,9 @@ func (f *fields) next() bool {
 	if len(f.rest) == 0 || f.err != nil {
 		return false
 	}
+	if f.short() {
+		return true
+	}
 	length := 0
 	if f.id, f.kind, length = protowire.ConsumeTag(f.rest); length < 0 {
 		return f.malformed()
@@ -87,11 +90,6 @@ func (f *fields) next() bool {
 	f.rest, f.value = f.rest[length:], nil
 	switch f.kind {
 	case protowire.BytesType:
-		if len(f.rest) > 0 && int(f.rest[0]) < min(len(f.rest), 0x80) { // a short one, as most are
-			length = 1 + int(f.rest[0])
-			f.value = f.rest[1:length]
-			break
-		}
 		f.value, length = protowire.ConsumeBytes(f.rest)
 	case protowire.VarintType:
 		f.n, length = protowire.ConsumeVarint(f.rest)
@@ -102,6 +100,19 @@ func (f *fields) next() bool {
 		return f.malformed()
 	}
 	f.rest = f.rest[length:]
+	return true
+}
+
+// short reads a length-delimited field whose tag and length take a byte each, as nearly all do.
+func (f *fields) short() bool {
+	if len(f.rest) < 2 {
+		return false
+	}
+	tag, end := f.rest[0], 2+int(f.rest[1])
+	if tag>>3 == 0 || tag&7 != byte(protowire.BytesType) || tag|f.rest[1] >= 0x80 || end > len(f.rest) {
+		return false
+	}
+	f.id, f.kind, f.value, f.rest = protowire.Number(tag>>3), protowire.BytesType, f.rest[2:end], f.rest[end:]
 	return true
 }
 
