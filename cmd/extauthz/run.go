@@ -248,6 +248,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { s.decisions.watch(ctx); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
+	group.Go(func() error { watchHeap(ctx); return nil })
 	for _, w := range s.files {
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}

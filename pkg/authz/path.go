@@ -69,9 +69,9 @@ func unescape(raw string) (string, error) {
 }
 
 // forbiddenInPath covers what RFC 3986 keeps out of a path, and ";": a parameter that some servers
-// cut off before they route.
+// cut off before they route. A "?" was the end of the path.
 func forbiddenInPath(c byte) bool {
-	return c <= ' ' || c >= 0x7f || c == '\\' || c == '#' || c == ';'
+	return c <= ' ' || c >= 0x7f || c == '\\' || c == '#' || c == ';' || c == '?'
 }
 
 func forbiddenOnceDecoded(r rune) bool {
