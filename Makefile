@@ -62,9 +62,10 @@ TESTFLAGS ?=
 PACKAGES ?= ./...
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
-# Rounds of `make bench`, and more flags, for example BENCHFLAGS='-only warm -report bench.json'.
+# Rounds of `make bench`, and more flags, for example BENCHFLAGS='-only warm'. SAVE=1 keeps the figures for docs/benchmarks.md.
 ROUNDS ?= 9
 BENCHFLAGS ?=
+FIGURES := docs/benchmarks/figures.json
 # The version in the binary is that of the commit. `BUILDVCS=false` builds where git refuses to read the checkout.
 BUILDVCS ?= auto
 # The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
@@ -88,7 +89,8 @@ test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java 
 
 bench: envoy ## Measure a check's cost beside a server that decides nothing; on a quiet machine, some minutes
 	@build/servers.sh postgresql
-	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms $(BENCHFLAGS)
+	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms \
+	  $(if $(SAVE),-report $(CURDIR)/$(FIGURES)) $(BENCHFLAGS)
 
 flood: ## The floods of unknown clients and keys at full size, without the race detector
 	go test -count=1 -run '^TestFloodOf' -v ./cmd/extauthz
@@ -102,7 +104,7 @@ format: $(GOLANGCI_LINT) $(BUF) ## Format Go and protocol files
 	$(GOLANGCI_LINT) fmt
 	$(BUF) format --write proto
 
-generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration reference and the list of licenses
+generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration reference, the list of licenses and the benchmark's page
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUF) generate
 	@mkdir -p docs
 	$(BUF) build proto -o - | go run ./internal/config/refdoc -config internal/config/testdata/full.yaml \
@@ -110,6 +112,7 @@ generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration
 	mv $(CACHE)/configuration.md docs/configuration.md
 	go run ./build/licenses >$(CACHE)/licenses.csv
 	mv $(CACHE)/licenses.csv third_party/licenses.csv
+	go run ./internal/bench/page $(FIGURES) docs
 
 generate-check: generate ## Fail if `make generate` changes anything
 	@build/generate-check.sh

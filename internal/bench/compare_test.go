@@ -2,11 +2,9 @@ package bench
 
 import (
 	"cmp"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/bench/page/figures"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
@@ -25,30 +24,8 @@ var (
 	workers = flag.Int("workers", 16, "checks in flight")
 	rate    = flag.Int("rate", 200, "requests a second through Envoy")
 	only    = flag.String("only", "", "measure only variants whose name contains this")
-	report  = flag.String("report", "", "file for the figures in JSON")
 	peer    = flag.String("peer", "", "a peer's ext_authz server to measure too: PID,ADDRESS; it must allow")
 )
-
-// figures are one variant's medians over the rounds.
-type figures struct {
-	Name string `json:"name"`
-	// CPU is the server's time on a CPU for one check, in microseconds; Ratio is it over the no-op server's in the
-	// neighbouring turns, and Spread the standard deviation of that ratio over the rounds.
-	CPU    float64 `json:"cpu_us"`
-	Ratio  float64 `json:"ratio"`
-	Spread float64 `json:"ratio_sd"`
-	// Rate is checks a second; the latencies are in microseconds.
-	Rate float64 `json:"checks_per_s"`
-	P50  float64 `json:"p50_us"`
-	P99  float64 `json:"p99_us"`
-	P999 float64 `json:"p999_us"`
-	// Allocations is heap objects a check, background work included.
-	Allocations float64 `json:"allocs"`
-	// RSS is resident memory in MiB after the run.
-	RSS float64 `json:"rss_mib"`
-	// StoreCalls is calls to the store for one check.
-	StoreCalls float64 `json:"store_calls"`
-}
 
 const (
 	clients  = 2000
@@ -122,15 +99,7 @@ func TestCompare(t *testing.T) {
 	var text strings.Builder
 	write(&text, measured)
 	t.Log("\n" + text.String())
-	if *report != "" {
-		data, err := json.MarshalIndent(measured, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(*report, append(data, '\n'), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	save(t, func(r *figures.Report) { r.Servers = measured })
 }
 
 func peerVariant(t *testing.T, requests [][]byte) *variant {
@@ -160,7 +129,7 @@ type sample struct {
 	ratio, storeCalls float64
 }
 
-func measure(t *testing.T, base *variant, list []*variant) []figures {
+func measure(t *testing.T, base *variant, list []*variant) []figures.Server {
 	samples := make(map[string][]sample)
 	before := turn(t, base, *burst)
 	for n := range *rounds {
@@ -176,7 +145,7 @@ func measure(t *testing.T, base *variant, list []*variant) []figures {
 		}
 		t.Logf("round %d of %d", n+1, *rounds)
 	}
-	var all []figures
+	var all []figures.Server
 	for _, v := range append([]*variant{base}, list...) {
 		all = append(all, summarize(v, samples[v.name]))
 	}
@@ -194,7 +163,7 @@ func storeCalls(t *testing.T, v *variant) float64 {
 
 func perCheck(r result) float64 { return float64(r.cpu.Nanoseconds()) / 1e3 / float64(r.checks) }
 
-func summarize(v *variant, samples []sample) figures {
+func summarize(v *variant, samples []sample) figures.Server {
 	over := func(of func(sample) float64) float64 {
 		values := make([]float64, len(samples))
 		for n, s := range samples {
@@ -212,7 +181,7 @@ func summarize(v *variant, samples []sample) figures {
 		mean += s.ratio / float64(len(samples))
 		squares += s.ratio * s.ratio / float64(len(samples))
 	}
-	return figures{
+	return figures.Server{
 		Name: v.name, CPU: over(func(s sample) float64 { return perCheck(s.result) }), Ratio: over(func(s sample) float64 { return s.ratio }),
 		Spread: math.Sqrt(max(0, squares-mean*mean)),
 		Rate:   over(func(s sample) float64 { return float64(s.checks) / s.elapsed.Seconds() }),
@@ -232,7 +201,7 @@ func median(values []float64) float64 {
 	return values[middle]
 }
 
-func write(out *strings.Builder, list []figures) {
+func write(out *strings.Builder, list []figures.Server) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "CPU µs\tratio\tsd\tchecks/s\tp50 µs\tp99 µs\tp99.9 µs\tallocs\tRSS MiB\tstore calls\t  variant")
 	for _, f := range list {

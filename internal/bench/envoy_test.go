@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/bench/page/figures"
 	"github.com/extauthz/extauthz/internal/extauthztest/envoytest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
@@ -53,7 +54,9 @@ func TestEnvoy(t *testing.T) {
 			f.round(t, *rate, max(*burst, 200*time.Millisecond))
 		}
 	}
-	t.Log("\n" + added(fronts))
+	measured := added(fronts)
+	t.Log("\n" + table(measured))
+	save(t, func(r *figures.Report) { r.Envoy = measured })
 }
 
 func keepMutations(hcm map[string]any) {
@@ -139,11 +142,8 @@ func (f *front) ask(ctx context.Context, client *http.Client) error {
 
 const chatBody = `{"model":"gpt-4o-mini","messages":[{"role":"user","content":"What is the weather like?"}]}`
 
-// added is a table of each front's latency, and of what its filter adds to that of no filter: medians over the rounds.
-func added(fronts []*front) string {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "p50 µs\tp99 µs\tp50 added\tp99 added\t  through Envoy")
+// added returns each front's latency, and what its filter adds to that of no filter: medians over the rounds.
+func added(fronts []*front) (list []figures.Front) {
 	for _, f := range fronts {
 		at := func(q float64, base *front) float64 {
 			var values []float64
@@ -156,7 +156,17 @@ func added(fronts []*front) string {
 			}
 			return median(values)
 		}
-		fmt.Fprintf(w, "%.0f\t%.0f\t%.0f\t%.0f\t  %s\n", at(0.5, nil), at(0.99, nil), at(0.5, fronts[0]), at(0.99, fronts[0]), f.name)
+		list = append(list, figures.Front{Name: f.name, P50: at(0.5, nil), P99: at(0.99, nil), P50Added: at(0.5, fronts[0]), P99Added: at(0.99, fronts[0])})
+	}
+	return list
+}
+
+func table(list []figures.Front) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "p50 µs\tp99 µs\tp50 added\tp99 added\t  through Envoy")
+	for _, f := range list {
+		fmt.Fprintf(w, "%.0f\t%.0f\t%.0f\t%.0f\t  %s\n", f.P50, f.P99, f.P50Added, f.P99Added, f.Name)
 	}
 	_ = w.Flush()
 	return text.String()
