@@ -43,5 +43,5 @@ func watchHeap(ctx context.Context) {
 
 // heapGrowth returns the growth in percent of a live heap of so many bytes.
 func heapGrowth(live uint64) int {
-	return int(max(100, min(1000, 100*heapHeadroom/max(live, 1)))) //nolint:gosec // at most 1000
+	return int(max(100, min(1000, 100*heapHeadroom/max(live, 1))))
 }

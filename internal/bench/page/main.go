@@ -35,7 +35,7 @@ func main() {
 }
 
 func write(from, directory string) error {
-	data, err := os.ReadFile(from)
+	data, err := os.ReadFile(from) //nolint:gosec // the file that the developer named
 	if err != nil {
 		return err
 	}

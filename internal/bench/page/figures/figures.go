@@ -14,8 +14,8 @@ type Machine struct {
 	Cores   int    `json:"cores"`
 	Go      string `json:"go"`
 	Rounds  int    `json:"rounds"`
-	Burst   string `json:"burst"`             // length of one server's turn
-	Workers int    `json:"workers"`           // checks in flight
+	Burst   string `json:"burst"`            // length of one server's turn
+	Workers int    `json:"workers"`          // checks in flight
 	Rate    int    `json:"envoy_rate_per_s"` // requests a second through Envoy
 }
 
