@@ -829,8 +829,9 @@ type Cache struct {
 	// How many absent rows are remembered. They have a space of their own, so that a flood of unknown claims
 	// cannot push real rows out.
 	MaxAbsentEntries *uint32 `protobuf:"varint,3,opt,name=max_absent_entries,json=maxAbsentEntries,proto3,oneof" json:"max_absent_entries,omitempty"`
-	// How much memory verified tokens may take, in bytes, some 4 KiB each. A token that is remembered is not verified again
-	// while it is valid and its issuer's keys stay; everything else is decided anew on every request. 0 remembers none.
+	// How much memory verified tokens may take, in bytes, some 5 KiB each with the rows that their callers used. A
+	// token that is remembered is not verified again while it is valid and its issuer's keys stay; everything else is
+	// decided anew on every request. 0 remembers none.
 	MaxTokenBytes *uint32 `protobuf:"varint,4,opt,name=max_token_bytes,json=maxTokenBytes,proto3,oneof" json:"max_token_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
