@@ -3,6 +3,7 @@ package teams_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -113,6 +114,7 @@ func TestTeamSelection(t *testing.T) {
 		"route forbidden":                       {id: one("chat"), request: teams.Request{Method: "POST", Path: "/v1/embeddings"}, err: teams.ErrRouteForbidden},
 		"first of the list":                     {id: ids("a", "b"), request: chat("gpt-4o"), team: "a"},
 		"first that permits":                    {id: ids("b", "a"), request: chat("o1"), team: "a"},
+		"first that permits the route":          {id: ids("chat", "a"), request: teams.Request{Method: "POST", Path: "/v1/embeddings"}, team: "a"},
 		"blocked ones are passed over":          {id: ids("blocked", "a"), request: chat("x"), team: "a"},
 		"unknown ones are passed over":          {id: ids("hr", "everyone", "a"), request: chat("x"), team: "a"},
 		"none permits: the first refusal":       {id: ids("b", "blocked"), request: chat("o1"), err: teams.ErrModelForbidden},
@@ -157,6 +159,32 @@ func TestDirectoryFailureIsNotAbsence(t *testing.T) {
 			t.Errorf("%+v: got %v, want the outage", id, err)
 		}
 	}
+	if _, err := policy.Place(t.Context(), teams.Identity{TeamIDs: []teams.TeamID{"a"}}, selecting("b")); !errors.Is(err, teams.ErrTeamNotMember) {
+		t.Errorf("a team that the token does not list: got %v; it need not be looked up", err)
+	}
+	part := newPolicy(t, teams.Config{RequireMember: true}, partlyDown{rows(), down})
+	for _, id := range []teams.Identity{{TeamIDs: []teams.TeamID{"chat", "a"}}, {TeamID: "a", UserID: "alice"}} {
+		if _, err := part.Place(t.Context(), id, chat("x")); !errors.Is(err, down) {
+			t.Errorf("%+v: got %v, want the outage", id, err)
+		}
+	}
+}
+
+// partlyDown can read neither the team chat nor who is in a team.
+type partlyDown struct {
+	directory
+	down error
+}
+
+func (d partlyDown) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
+	if id == "chat" {
+		return nil, d.down
+	}
+	return d.directory.Team(ctx, id)
+}
+
+func (d partlyDown) Member(context.Context, teams.TeamID, teams.UserID) (bool, error) {
+	return true, d.down
 }
 
 func TestAdmit(t *testing.T) {
@@ -166,7 +194,9 @@ func TestAdmit(t *testing.T) {
 		{Name: "operator", Routes: []string{"POST /key/*"}},
 		{Name: "anything"},
 	}}
-	scopes := teams.Config{Scopes: []teams.Grant{{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}}, AdminScope: "admin"}
+	scopes := teams.Config{Scopes: []teams.Grant{
+		{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}, {Name: "llm:keys", Routes: []string{"POST /key/*"}},
+	}, AdminScope: "admin"}
 	domains := teams.Config{EmailDomains: []string{"Corp.example.com"}, AdminScope: "admin"}
 	held := func(roles ...string) teams.Identity { return teams.Identity{Roles: roles} }
 	scoped := func(scopes ...string) teams.Identity { return teams.Identity{Scopes: scopes} }
@@ -193,6 +223,8 @@ func TestAdmit(t *testing.T) {
 		"a claim that identifies nobody":     {roles, teams.Identity{Roles: []string{"user"}, Unusable: "sub"}, chat("gpt-4o"), teams.ErrIdentityUnusable},
 		"scope held":                         {scopes, scoped("llm:chat"), chat("x"), nil},
 		"scope not held":                     {scopes, scoped("llm"), chat("x"), teams.ErrScopeMissing},
+		"an admin route that a scope names":  {scopes, scoped("llm:keys"), management, nil},
+		"an empty scope, no admins":          {teams.Config{}, scoped(""), management, teams.ErrRouteForbidden},
 		"admin on an admin route":            {scopes, scoped("admin"), management, nil},
 		"admin on another route":             {scopes, scoped("admin", "llm:chat"), chat("x"), teams.ErrRouteForbidden},
 		"domain, other case":                 {domains, teams.Identity{Email: "a@CORP.example.COM"}, chat("x"), nil},
@@ -210,6 +242,30 @@ func TestAdmit(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, c.err)
 			}
 		})
+	}
+}
+
+// A direct key holds no role and no scope: nothing opens the admin routes to it.
+func TestAdmitKey(t *testing.T) {
+	policy := newPolicy(t, teams.Config{AdminRoutes: []string{"/admin"}, Roles: []teams.Grant{{Name: "", Routes: []string{"/admin"}}}}, nil)
+	if err := policy.AdmitKey(teams.Request{Method: "GET", Path: "/admin"}); !errors.Is(err, teams.ErrRouteForbidden) {
+		t.Errorf("an admin route: %v", err)
+	}
+	if err := policy.AdmitKey(chat("x")); err != nil {
+		t.Errorf("any other route: %v", err)
+	}
+}
+
+func TestPublic(t *testing.T) {
+	for name, c := range map[string]struct {
+		routes []string
+		public bool
+	}{
+		"none": {nil, false}, "this one": {[]string{"POST /v1/chat/completions"}, true}, "another": {[]string{"GET /v1/chat/completions"}, false},
+	} {
+		if got := newPolicy(t, teams.Config{PublicRoutes: c.routes}, nil).Public(chat("x")); got != c.public {
+			t.Errorf("%s: public %v", name, got)
+		}
 	}
 }
 
@@ -257,6 +313,16 @@ func TestIdentify(t *testing.T) {
 			t.Errorf("%s %v: %+v", claim, value, odd)
 		}
 	}
+	if spaced := paths.Identify(token.Claims{Values: map[string]any{"email": "alice@corp.example.com "}}); spaced.Email != "" {
+		t.Errorf("an email with a space at its end: %q", spaced.Email)
+	}
+	groups := make([]any, 201)
+	for n := range groups {
+		groups[n] = strconv.Itoa(n)
+	}
+	if many := paths.Identify(token.Claims{Values: map[string]any{"groups": groups}}); len(many.TeamIDs) != 200 || !many.TeamsUnusable {
+		t.Errorf("%d teams of 201, unusable %v", len(many.TeamIDs), many.TeamsUnusable)
+	}
 	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
 	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {
 		t.Errorf("a roles string was taken apart: %q", roleText.Roles)
@@ -269,9 +335,9 @@ func TestModelPatterns(t *testing.T) {
 		ok             bool
 	}{
 		{"gpt-4o", "gpt-4o", true}, {"gpt-4o", "gpt-4o-mini", false}, {"gpt-4o", "GPT-4o", false},
-		{"gpt-4o*", "gpt-4o", true}, {"gpt-4o*", "gpt-4o-mini", true}, {"gpt-4o*", "gpt-4", false},
+		{"gpt-4o*", "gpt-4o", true}, {"gpt-4o*", "gpt-4o-mini", true}, {"gpt-4o*", "gpt-4", false}, {"gpt-4o*", "o1-preview", false},
 		{"*", "anything", true}, {"*-mini", "gpt-4o-mini", true}, {"*-mini", "gpt-4o-mini-2", false},
-		{"a*b*c", "a1b2c", true}, {"a*b*c", "abc", true}, {"a*b*c", "acb", false}, {"ab*ba", "aba", false},
+		{"a*b*c", "a1b2c", true}, {"a*b*c", "abc", true}, {"a*b*c", "acb", false}, {"a*b*c", "axc", false}, {"ab*ba", "aba", false},
 		{"openai/*", "openai/gpt-4o", true}, {"gpt.4o", "gptx4o", false}, {"", "x", false},
 	} {
 		policy := newPolicy(t, teams.Config{}, nil)

@@ -44,6 +44,8 @@ func TestRoutes(t *testing.T) {
 		{"/m/{model}:generate", "POST", "/m/gemini:generate", true},
 		{"/m/{model}:generate", "POST", "/m/:generate", false},
 		{"/m/{model}:generate", "POST", "/m/gemini:generated", false},
+		{"/m/v{n}", "GET", "/m/v1", true},
+		{"/m/v{n}", "GET", "/m/x1", false},
 		{"/v1/chat", "PROPFIND", "/v1/chat", false}, // unknown methods match only a pattern that names them
 		{"PROPFIND /v1/chat", "PROPFIND", "/v1/chat", true},
 		{"/v1/chat", "", "/v1/chat", false},
