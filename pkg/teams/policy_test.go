@@ -197,7 +197,7 @@ func TestAdmit(t *testing.T) {
 	scopes := teams.Config{Scopes: []teams.Grant{
 		{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}, {Name: "llm:keys", Routes: []string{"POST /key/*"}},
 	}, AdminScope: "admin"}
-	domains := teams.Config{EmailDomains: []string{"Corp.example.com"}, AdminScope: "admin"}
+	domains := teams.Config{EmailDomains: []string{"Corp.example.com", "x@corp.example.com"}, AdminScope: "admin"}
 	held := func(roles ...string) teams.Identity { return teams.Identity{Roles: roles} }
 	scoped := func(scopes ...string) teams.Identity { return teams.Identity{Scopes: scopes} }
 	for name, c := range map[string]struct {
@@ -231,6 +231,7 @@ func TestAdmit(t *testing.T) {
 		"domain of another":                  {domains, teams.Identity{Email: "a@example.com"}, chat("x"), teams.ErrEmailDomain},
 		"subdomain":                          {domains, teams.Identity{Email: "a@x.corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"two @":                              {domains, teams.Identity{Email: "a@evil.com@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
+		"two @, as in the list":              {domains, teams.Identity{Email: "a@x@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"no local part":                      {domains, teams.Identity{Email: "@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"no email":                           {domains, teams.Identity{}, chat("x"), teams.ErrEmailDomain},
 		"unverified":                         {domains, teams.Identity{Email: "a@corp.example.com", EmailUnverified: true}, chat("x"), teams.ErrEmailDomain},
@@ -326,6 +327,13 @@ func TestIdentify(t *testing.T) {
 	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
 	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {
 		t.Errorf("a roles string was taken apart: %q", roleText.Roles)
+	}
+}
+
+func TestLists(t *testing.T) {
+	one, several := teams.Identity{TeamID: "a", TeamIDs: []teams.TeamID{"b"}}, teams.Identity{TeamIDs: []teams.TeamID{"b", "c"}}
+	if !one.Lists("a") || !one.Lists("b") || one.Lists("c") || one.Lists("") || !several.Lists("c") || several.Lists("a") || several.Lists("") {
+		t.Error("a token names its one team, those of its list, and no other")
 	}
 }
 
