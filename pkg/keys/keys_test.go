@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+
 	"github.com/extauthz/extauthz/pkg/keys"
 )
 
@@ -100,6 +104,30 @@ func TestSeal(t *testing.T) {
 		if opened, err := sealer.Open(c.sealed, c.id); !errors.Is(err, keys.ErrSealed) || opened != "" {
 			t.Errorf("%s: opened (%v)", name, err)
 		}
+	}
+}
+
+// Whoever holds the keyset can seal any text for a key's id: it opens as that key's only if it is.
+func TestSealedTextOfAnother(t *testing.T) {
+	text, err := keys.NewKeyset(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	primitive, err := aead.New(handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := keys.Generate().ID()
+	sealed, err := primitive.Encrypt([]byte(keys.Generate()), []byte(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := newSealer(t, text).Open(sealed, id); !errors.Is(err, keys.ErrSealed) || opened != "" {
+		t.Errorf("opened (%v)", err)
 	}
 }
 
