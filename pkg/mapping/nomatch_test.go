@@ -50,10 +50,11 @@ func TestNoMatch(t *testing.T) {
 		{"switched off", mapping.Reject, deny(mapping.ErrDisabled), false},
 		{"switched off", mapping.AutoRegister, deny(mapping.ErrDisabled), false},
 		{"switched off", mapping.Fallback, deny(mapping.ErrDisabled), false},
+		{"rate spent, asked again", mapping.AutoRegister, deny(mapping.ErrLimited), true},
 		{"a policy nobody knows", "other", deny(mapping.ErrNoMapping), true},
 	} {
 		for _, shadow := range []bool{false, true} {
-			f, s := newFailing(t, line.policy)
+			f, s := newFailingFor(t, line.policy, time.Hour)
 			f.config.Rules[issuer] = mapping.Rule{Claim: f.config.Rules[issuer].Claim, NoMatch: line.policy, Shadow: shadow}
 			f.config.RegistrationsPerMinute = 2
 			f.config.MaxKeysPerTeam = 5
@@ -70,9 +71,12 @@ func TestNoMatch(t *testing.T) {
 				f.config.MaxKeysPerTeam = 1
 				r = mapping.NewResolver(f.config, f.cached)
 				_, _ = f.with(r, "first", "a")
-			case "rate spent":
+			case "rate spent", "rate spent, asked again":
 				_, _ = f.with(r, "first", "a")
 				_, _ = f.with(r, "second", "b")
+				if line.situation != "rate spent" {
+					_, _ = f.with(r, "new", "a") // its absence is cached
+				}
 			case "switched off":
 				f.apply(mapped("new", operatorsKey("a"), false))
 			}

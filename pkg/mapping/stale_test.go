@@ -46,11 +46,17 @@ func (s *failing) Register(ctx context.Context, subject mapping.Subject, key *ke
 // newFailing is a fixture whose rows live for a moment, and for an hour more while the store fails.
 func newFailing(t *testing.T, policy mapping.NoMatch) (*fixture, *failing) {
 	t.Helper()
+	return newFailingFor(t, policy, time.Nanosecond)
+}
+
+// newFailingFor is newFailing with rows that live for as long.
+func newFailingFor(t *testing.T, policy mapping.NoMatch, ttl time.Duration) (*fixture, *failing) {
+	t.Helper()
 	f := newFixture(t, policy)
 	s := &failing{Store: f.store}
 	var err error
 	if f.cached, err = mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Nanosecond, AbsentTTL: time.Nanosecond, KeyTTL: time.Nanosecond, ServeStale: time.Hour,
+		MappingTTL: ttl, AbsentTTL: ttl, KeyTTL: ttl, ServeStale: time.Hour,
 		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
 	}); err != nil {
 		t.Fatal(err)
@@ -124,6 +130,20 @@ func TestStaleAbsence(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In an outage nobody can tell whether the caller is still absent, whatever is left of the rate.
+func TestStaleAbsenceWithTheRateSpent(t *testing.T) {
+	f, s := newFailing(t, mapping.AutoRegister)
+	f.config.RegistrationsPerMinute = 1
+	resolver := mapping.NewResolver(f.config, f.cached)
+	r, err := f.with(resolver, "first", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = f.with(resolver, "new", "a")
+	f.want(r, err, "", mapping.ErrLimited)
+	s.down = true
+	r, err = f.with(resolver, "new", "a")
+	f.want(r, err, "", errDown)
 }
 
 // A mapping is told by its claim and value alone: one for any issuer counts for the callers of each.
