@@ -12,6 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/mac"
 
 	"github.com/extauthz/extauthz/pkg/keys"
 )
@@ -163,6 +164,17 @@ func TestKeysetRotation(t *testing.T) {
 }
 
 func TestBadKeysets(t *testing.T) {
+	handle, err := keyset.NewHandle(mac.HMACSHA256Tag128KeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signing bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&signing)); err != nil {
+		t.Fatal(err)
+	}
+	if sealer, err := keys.NewSealer(t.Context(), signing.Bytes(), nil); err == nil || sealer != nil {
+		t.Error("a keyset that cannot seal is accepted")
+	}
 	for _, text := range []string{"", "{}", "not JSON sk-secret", `{"primaryKeyId":1,"key":[]}`} {
 		if _, err := keys.NewSealer(t.Context(), []byte(text), nil); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", text, err)

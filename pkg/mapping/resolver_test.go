@@ -20,7 +20,7 @@ const issuer = token.IssuerURL("https://idp.example.com")
 // counted is a real store whose calls are counted.
 type counted struct {
 	store.Store
-	mappings, registers int
+	mappings, keys, registers int
 	// before runs before a call goes on to the store: what another replica does at that moment.
 	beforeRegister, beforeRebind, beforeTouch func()
 }
@@ -35,6 +35,11 @@ func (c *counted) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time
 func (c *counted) Mapping(ctx context.Context, s mapping.Subject) (*mapping.Mapping, error) {
 	c.mappings++
 	return c.Store.Mapping(ctx, s)
+}
+
+func (c *counted) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	c.keys++
+	return c.Store.Key(ctx, id)
 }
 
 func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, most int) (*mapping.Mapping, error) {
