@@ -162,15 +162,37 @@ func TestDirectoryFailureIsNotAbsence(t *testing.T) {
 	if _, err := policy.Place(t.Context(), teams.Identity{TeamIDs: []teams.TeamID{"a"}}, selecting("b")); !errors.Is(err, teams.ErrTeamNotMember) {
 		t.Errorf("a team that the token does not list: got %v; it need not be looked up", err)
 	}
-	part := newPolicy(t, teams.Config{RequireMember: true}, partlyDown{rows(), down})
-	for _, id := range []teams.Identity{{TeamIDs: []teams.TeamID{"chat", "a"}}, {TeamID: "a", UserID: "alice"}} {
-		if _, err := part.Place(t.Context(), id, chat("x")); !errors.Is(err, down) {
-			t.Errorf("%+v: got %v, want the outage", id, err)
+}
+
+// A part of the directory that cannot be read is asked about where it matters, and then it is an outage.
+func TestPartOfTheDirectoryFails(t *testing.T) {
+	down := errors.New("down")
+	list := func(list ...teams.TeamID) teams.Identity { return teams.Identity{TeamIDs: list} }
+	for name, c := range map[string]struct {
+		config  teams.Config
+		id      teams.Identity
+		request teams.Request
+		err     error
+	}{
+		"a team of the list, the next one permits": {id: list("chat", "a"), request: chat("x"), err: down},
+		"the team that is asked for":               {config: teams.Config{ByAlias: true}, id: list("a"), request: selecting("chat"), err: down},
+		"the team that an alias means":             {config: teams.Config{ByAlias: true}, id: list("chat"), request: selecting("b"), err: down},
+		"who is in the team":                       {config: teams.Config{RequireMember: true}, id: teams.Identity{TeamID: "a", UserID: "alice"}, request: chat("x"), err: down},
+		"the user":                                 {id: teams.Identity{TeamID: "a", UserID: "carol"}, request: chat("x"), err: down},
+		"no user":                                  {id: teams.Identity{TeamID: "a"}, request: chat("x")},
+		"the organization":                         {id: teams.Identity{TeamID: "default", OrganizationID: "other"}, request: chat("x"), err: down},
+		"no organization":                          {id: teams.Identity{TeamID: "default"}, request: chat("x")},
+	} {
+		d := partlyDown{rows(), down}
+		d.teams["b"].Alias = "chat"
+		if _, err := newPolicy(t, c.config, d).Place(t.Context(), c.id, c.request); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: got %v, want %v", name, err, c.err)
 		}
 	}
 }
 
-// partlyDown can read neither the team chat nor who is in a team.
+// partlyDown can read neither the team chat, nor who is in a team, nor the user carol, nor the organization other,
+// nor who nobody is.
 type partlyDown struct {
 	directory
 	down error
@@ -185,6 +207,29 @@ func (d partlyDown) Team(ctx context.Context, id teams.TeamID) (*teams.Team, err
 
 func (d partlyDown) Member(context.Context, teams.TeamID, teams.UserID) (bool, error) {
 	return true, d.down
+}
+
+func (d partlyDown) User(ctx context.Context, id teams.UserID) (*teams.User, error) {
+	if id == "carol" || id == "" {
+		return nil, d.down
+	}
+	return d.directory.User(ctx, id)
+}
+
+func (d partlyDown) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	if id == "other" || id == "" {
+		return nil, d.down
+	}
+	return d.directory.Organization(ctx, id)
+}
+
+// Without a directory there are no rows, and none restricts.
+func TestNoDirectory(t *testing.T) {
+	policy := newPolicy(t, teams.Config{RequireMember: true}, nil)
+	m, err := policy.Place(t.Context(), teams.Identity{TeamID: "a", UserID: "alice", OrganizationID: "acme"}, chat("x"))
+	if err != nil || m != (teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme"}) {
+		t.Errorf("%+v, %v", m, err)
+	}
 }
 
 func TestAdmit(t *testing.T) {

@@ -165,7 +165,7 @@ func TestBadExpressions(t *testing.T) {
 // TestAliases: names of teams and organizations, where aliases count and where they do not.
 func TestAliases(t *testing.T) {
 	d := aliased{rows()}
-	d.teams["a"].Alias, d.teams["b"].Alias = "A", "chat"
+	d.teams["a"].Alias, d.teams["b"].Alias, d.teams["default"].Alias = "A", "chat", "Gone"
 	for name, c := range map[string]struct {
 		byAlias bool
 		id      teams.Identity
@@ -183,6 +183,8 @@ func TestAliases(t *testing.T) {
 		"asked by alias, not counted":   {false, teams.Identity{TeamIDs: []teams.TeamID{"a"}}, "A", "", teams.ErrTeamNotMember},
 		"an alias that is another's id": {true, teams.Identity{TeamIDs: []teams.TeamID{"chat"}}, "b", "", teams.ErrTeamNotMember},
 		"organization, not counted":     {false, teams.Identity{OrganizationID: "ACME"}, "", "", teams.ErrOrganizationUnknown},
+		"an alias of two organizations": {true, teams.Identity{OrganizationID: "Twin"}, "", "", teams.ErrOrganizationUnknown},
+		"an alias no longer there":      {true, teams.Identity{TeamIDs: []teams.TeamID{"Gone"}}, "default", "", teams.ErrTeamNotMember},
 		"organization by alias":         {true, teams.Identity{OrganizationID: "ACME"}, "", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -212,6 +214,9 @@ func (d aliased) TeamByAlias(_ context.Context, alias string) (*teams.Team, erro
 func (d aliased) OrganizationByAlias(_ context.Context, alias string) (*teams.Organization, error) {
 	if alias == "ACME" {
 		return &teams.Organization{ID: "acme", Alias: "ACME"}, nil
+	}
+	if alias == "Twin" {
+		return nil, teams.ErrAmbiguous
 	}
 	return nil, teams.ErrNotFound
 }
