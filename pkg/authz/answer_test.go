@@ -286,6 +286,25 @@ func TestShadowProfile(t *testing.T) {
 	}
 }
 
+// Which headers choose the team and name the model is the profile's.
+func TestProfileReadsItsHeaders(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		s, observed := observedServer(t, alice, func(c *Config) {
+			p := c.Profiles[""]
+			p.Selector = "x-team"
+			if trusted {
+				p.ModelHeaders = []string{"x-model"}
+			}
+			c.Profiles[""] = p
+		})
+		check(t, s, t.Context(), "authorization", "Bearer x", "x-team", "a", "x-model", "o1", "content-type", "application/json")
+		d := observed()
+		if d.Request.Team != "a" && !trusted || trusted != (d.Outcome.Reason == "model_ambiguous") { // the body names another
+			t.Errorf("trusted %v: team %q, model %v, %v", trusted, d.Request.Team, d.Request.Model, d.Err)
+		}
+	}
+}
+
 // Explain decides as Check does, says by what steps, and is observed by nobody.
 func TestExplain(t *testing.T) {
 	s, observed := observedServer(t, alice)

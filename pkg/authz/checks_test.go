@@ -72,6 +72,7 @@ func checksOfCredentials() map[string]singleCheck {
 		"nothing to map":                  {mappedWorld, mapping.SourceMapping, func(w *world) { delete(w.Claims, "client_id") }, "claim_missing"},
 		"a mapping that is off":           {mappedWorld, mapping.SourceMapping, func(w *world) { w.Mappings[0].Active = false }, "mapping_disabled"},
 		"a mapping whose key is gone":     {mappedWorld, mapping.SourceMapping, noKeys, "mapping_disabled"},
+		"a path that is not canonical":    {public(mappedWorld), SourcePublic, func(w *world) { w.Path = "/v1//chat/completions" }, "path_ambiguous"},
 		"a team of the client's own wish": {mappedWorld, mapping.SourceMapping, func(w *world) { w.Team = "b" }, "team_not_member"},
 	}
 }
@@ -194,6 +195,11 @@ func TestWhomARequestIsFor(t *testing.T) {
 		if (m.Team == nil || m.Team.ID != c.team) || (m.User == nil || m.User.ID != c.user) || (m.Organization != nil) != (c.org != "") {
 			t.Errorf("%s: its rows are %v, %v, %v", name, m.Team, m.User, m.Organization)
 		}
+	}
+	w := plainWorld()
+	adminWorld(w)
+	if d := w.decide(t); d.Member != (teams.Membership{UserID: "alice"}) {
+		t.Errorf("an admin: for %+v", d.Member)
 	}
 	// Only a caller without a team may use a key of another organization that has no team.
 	acme := &teams.Organization{ID: "acme"}
