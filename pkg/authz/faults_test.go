@@ -135,6 +135,7 @@ type faultRig struct {
 	*Server
 	scenario scenario
 	cached   *mapping.Cached
+	rows     *memoryRows
 }
 
 func newFaultRig(t *testing.T, s scenario, happen func(context.Context) error, change ...func(*Profile, *Config)) *faultRig {
@@ -190,7 +191,7 @@ func newFaultRig(t *testing.T, s scenario, happen func(context.Context) error, c
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &faultRig{Server: server, scenario: s, cached: cached}
+	return &faultRig{Server: server, scenario: s, cached: cached, rows: store.rows}
 }
 
 // faultTimeout is what a fault that takes its time costs the test.
@@ -252,7 +253,10 @@ func (s *faultyStore) Rebind(ctx context.Context, subject mapping.Subject, _ key
 	return faulty(ctx, s, "rebind", func() (*mapping.Mapping, error) { return s.rows.write(subject, key) })
 }
 
-func (s *faultyStore) Touch(context.Context, keys.ID, time.Time) error { return nil }
+func (s *faultyStore) Touch(_ context.Context, id keys.ID, _ time.Time) error {
+	s.rows.touched <- id
+	return nil
+}
 
 func (s *faultyStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
 	return faulty(ctx, s, "team", func() (*teams.Team, error) { return found(id == "a", &teams.Team{ID: "a"}) })
@@ -301,10 +305,12 @@ type memoryRows struct {
 	mu       sync.Mutex
 	mappings map[string]*mapping.Mapping // by value
 	keys     map[keys.ID]*keys.Key
+	touched  chan keys.ID
 }
 
 func newMemoryRows() *memoryRows {
 	return &memoryRows{
+		touched: make(chan keys.ID, 10),
 		mappings: map[string]*mapping.Mapping{
 			"mapped": {KeyID: "mapped", Active: true},
 			"moved":  {KeyID: "old", Active: true, AutoRegistered: true},

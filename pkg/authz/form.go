@@ -9,9 +9,6 @@ import (
 	"strings"
 )
 
-// maxModelField bounds the form field that names the model.
-const maxModelField = 1024
-
 // formOf returns the media type and boundary of a form, if the content type says that the body is one.
 // Two content types, or one that cannot be parsed or that readers may parse in two ways, are no form
 // that is safe to read: readable is false.
@@ -115,8 +112,8 @@ func fieldName(part *multipart.Part) (name string, plain bool) {
 
 // addField reads the value of the model's field. Encoded or very long, it is none that we know.
 func (n *modelNames) addField(part *multipart.Part) {
-	value, err := io.ReadAll(io.LimitReader(part, maxModelField+1))
-	if err != nil || len(value) == 0 || len(value) > maxModelField || part.Header.Get("Content-Transfer-Encoding") != "" ||
+	value, err := io.ReadAll(io.LimitReader(part, maxModelName+1))
+	if err != nil || len(value) == 0 || part.Header.Get("Content-Transfer-Encoding") != "" ||
 		foreignCharset(strings.ToLower(part.Header.Get("Content-Type"))) || part.FileName() != "" {
 		n.unreadable = true
 		return

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -334,6 +335,21 @@ func TestRegisteredKeyOfAnotherTeam(t *testing.T) {
 			if d := w.decide(t); d.Outcome.Reason != want {
 				t.Errorf("%s, registered %v: %q (%v), want %q", name, registered, d.Outcome.Reason, d.Err, want)
 			}
+		}
+	}
+}
+
+// A key of an organization and no team serves a caller of none, or of one in that organization.
+func TestKeyOfAnOrganization(t *testing.T) {
+	for team, want := range map[teams.TeamID]error{"": nil, "a": teams.ErrTeamNotMember} {
+		w := plainWorld()
+		w.Organizations = []*teams.Organization{{ID: "acme"}}
+		key := &keys.Key{ID: w.Keys[0].ID, OrganizationID: "acme"}
+		d := &Decision{Member: teams.Membership{TeamID: team, UserID: "alice", OrganizationID: "beta"}}
+		d.Request.Method, d.Request.Path = "POST", "/v1/chat/completions"
+		decider := w.server(t, func(*Decision) {}).rules.Load().profiles[""].decider
+		if err := decider.use(t.Context(), mapping.Result{Source: mapping.SourceMapping, Key: key}, d); !errors.Is(err, want) {
+			t.Errorf("a caller of team %q: %v, want %v", team, err, want)
 		}
 	}
 }

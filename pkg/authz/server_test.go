@@ -130,6 +130,9 @@ func TestAllow(t *testing.T) {
 			t.Errorf("%s is not removed", name)
 		}
 	}
+	if slices.Contains(ok.GetHeadersToRemove(), "") {
+		t.Error("a header without a name is removed")
+	}
 	metadata := out.GetDynamicMetadata().AsMap()
 	if metadata["decision"] != "allow" || metadata["user"] != "alice" || metadata["decision_id"] != header(out, "x-extauthz-decision-id") {
 		t.Errorf("metadata: %v", metadata)
@@ -221,6 +224,12 @@ func TestLateDecisionIsAnOutage(t *testing.T) {
 		return alice(ctx, bearer)
 	}, teams.Config{})
 	expectDenied(t, check(t, s, ctx, "authorization", "Bearer x"), 503, "deadline_exceeded")
+	ctx, cancel = context.WithCancel(t.Context())
+	s = testServer(t, func(context.Context, string) (token.Claims, error) {
+		cancel()
+		return token.Claims{}, token.ErrIssuerUnavailable
+	}, teams.Config{})
+	expectDenied(t, check(t, s, ctx, "authorization", "Bearer x"), 503, "issuer_unavailable") // an outage says whose
 }
 
 func TestDeadlineIsShorterThanEnvoys(t *testing.T) {

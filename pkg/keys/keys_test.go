@@ -9,6 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/mac"
+
 	"github.com/extauthz/extauthz/pkg/keys"
 )
 
@@ -103,6 +108,30 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// Whoever holds the keyset can seal any text for a key's id: it opens as that key's only if it is.
+func TestSealedTextOfAnother(t *testing.T) {
+	text, err := keys.NewKeyset(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	primitive, err := aead.New(handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := keys.Generate().ID()
+	sealed, err := primitive.Encrypt([]byte(keys.Generate()), []byte(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := newSealer(t, text).Open(sealed, id); !errors.Is(err, keys.ErrSealed) || opened != "" {
+		t.Errorf("opened (%v)", err)
+	}
+}
+
 func TestKeysetRotation(t *testing.T) {
 	first, err := keys.NewKeyset(t.Context(), nil)
 	if err != nil {
@@ -135,6 +164,17 @@ func TestKeysetRotation(t *testing.T) {
 }
 
 func TestBadKeysets(t *testing.T) {
+	handle, err := keyset.NewHandle(mac.HMACSHA256Tag128KeyTemplate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signing bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&signing)); err != nil {
+		t.Fatal(err)
+	}
+	if sealer, err := keys.NewSealer(t.Context(), signing.Bytes(), nil); err == nil || sealer != nil {
+		t.Error("a keyset that cannot seal is accepted")
+	}
 	for _, text := range []string{"", "{}", "not JSON sk-secret", `{"primaryKeyId":1,"key":[]}`} {
 		if _, err := keys.NewSealer(t.Context(), []byte(text), nil); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", text, err)

@@ -147,7 +147,8 @@ func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, id teams.Id
 // shadowed lets a caller whom the no-match policy denies pass as its team, in shadow mode.
 func (r Rule) shadowed(ctx context.Context, found Result, err error) (Result, error) {
 	if r.Shadow && isPolicy(err) {
-		return r.shadow(ctx, err)
+		trace.From(ctx).Shadow(err)
+		return Result{Source: SourceFallback}, nil
 	}
 	return found, err
 }
@@ -157,21 +158,12 @@ func isPolicy(err error) bool {
 	return errors.Is(err, ErrNoMapping) || errors.Is(err, ErrClaimMissing) || errors.Is(err, ErrLimited) || errors.Is(err, ErrStoreRequired)
 }
 
-func (r Rule) shadow(ctx context.Context, err error) (Result, error) {
-	trace.From(ctx).Shadow(err)
-	return Result{Source: SourceFallback}, nil
-}
-
 func (r Rule) claimMissing(ctx context.Context) (Result, error) {
 	if r.NoMatch == Fallback {
 		trace.From(ctx).Add("mapping", "claim %s is missing or unusable: the caller passes as its team", r.Claim.String())
 		return Result{Source: SourceFallback}, nil
 	}
-	err := fmt.Errorf("%w: %s", ErrClaimMissing, r.Claim)
-	if r.Shadow {
-		return r.shadow(ctx, err)
-	}
-	return Result{}, err
+	return r.shadowed(ctx, Result{}, fmt.Errorf("%w: %s", ErrClaimMissing, r.Claim))
 }
 
 // lookup asks the cache, then the store. An absence that is about to become a registration is

@@ -20,7 +20,7 @@ const issuer = token.IssuerURL("https://idp.example.com")
 // counted is a real store whose calls are counted.
 type counted struct {
 	store.Store
-	mappings, registers int
+	mappings, keys, registers int
 	// before runs before a call goes on to the store: what another replica does at that moment.
 	beforeRegister, beforeRebind, beforeTouch func()
 }
@@ -35,6 +35,11 @@ func (c *counted) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time
 func (c *counted) Mapping(ctx context.Context, s mapping.Subject) (*mapping.Mapping, error) {
 	c.mappings++
 	return c.Store.Mapping(ctx, s)
+}
+
+func (c *counted) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
+	c.keys++
+	return c.Store.Key(ctx, id)
 }
 
 func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, most int) (*mapping.Mapping, error) {
@@ -181,6 +186,8 @@ func TestRegistrationsPerMinute(t *testing.T) {
 		r, err := f.with(resolver, line.client, "a")
 		f.want(r, err, line.source, line.err)
 	}
+	r, err := f.with(resolver, "c1", "b") // a rebind is a registration
+	f.want(r, err, "", mapping.ErrLimited)
 }
 
 func TestKeysPerTeam(t *testing.T) {
@@ -231,6 +238,21 @@ func TestNotRebound(t *testing.T) {
 	if key := f.want(r, err, mapping.SourceMapping, nil); key.ID != registered.ID {
 		t.Fatalf("key %+v", key)
 	}
+	bound := mapped("bound", operatorsKey("a"), true) // a registration's mapping, to which an operator gave another key
+	bound.Mappings[0].AutoRegistered = true
+	f.apply(bound)
+	r, err = f.as("bound", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); key.Alias != "operator" {
+		t.Fatalf("key %+v", key)
+	}
+	f.config.Templates = map[mapping.Scope]mapping.Template{{}: {Lifetime: time.Minute}}
+	r, err = f.as("short", "a")
+	short := f.want(r, err, mapping.SourceAutoRegister, nil)
+	f.now = f.now.Add(time.Hour)
+	r, err = f.as("short", "b")
+	if key := f.want(r, err, mapping.SourceMapping, nil); key.ID != short.ID {
+		t.Fatalf("an expired key was replaced: %+v", key)
+	}
 	registered.Blocked = true
 	f.apply(&resource.Set{Keys: []resource.Key{{Key: registered}}})
 	f.cached.Close() // what another process changed is seen when the cache has forgotten
@@ -270,6 +292,35 @@ func TestConcurrentRebind(t *testing.T) {
 	r, err = f.as("c", "b")
 	if key := f.want(r, err, mapping.SourceAutoRegister, nil); key.ID != winner.ID {
 		t.Fatalf("key %s, the winner's is %s", key.Alias, winner.Alias)
+	}
+}
+
+// The later one's token does not list the team that the earlier one bound the caller to: it gets nothing.
+func TestConcurrentRebindElsewhere(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.apply(&resource.Set{Teams: []resource.Team{{Team: teams.Team{ID: "c"}}}})
+	r, err := f.as("client", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	other := newFixtureOver(t, f)
+	f.store.beforeRebind = func() {
+		f.store.beforeRebind = nil
+		r, err := other.as("client", "c")
+		other.want(r, err, mapping.SourceAutoRegister, nil)
+	}
+	r, err = f.as("client", "b")
+	f.want(r, err, "", mapping.ErrConflict)
+}
+
+// The organization of a registered key is its caller's, as its team is.
+func TestMovedOrganization(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.apply(&resource.Set{Organizations: []resource.Organization{{Organization: teams.Organization{ID: "acme"}}}})
+	r, err := f.as("c", "a")
+	old := f.want(r, err, mapping.SourceAutoRegister, nil)
+	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": "c"}}
+	r, err = mapping.NewResolver(f.config, f.cached).Resolve(t.Context(), claims, teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", OrganizationID: "acme"})
+	if key := f.want(r, err, mapping.SourceAutoRegister, nil); key.ID == old.ID || key.OrganizationID != "acme" {
+		t.Errorf("after the move: %+v", key)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
@@ -16,14 +17,14 @@ import (
 
 var errDown = errors.New("down")
 
-// failing is a store that a test takes away.
+// failing is a store that a test takes away, whole or its mappings.
 type failing struct {
 	mapping.Store
-	down bool
+	down, mappingsDown bool
 }
 
 func (s *failing) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
-	if s.down {
+	if s.down || s.mappingsDown {
 		return nil, errDown
 	}
 	return s.Store.Mapping(ctx, subject)
@@ -46,11 +47,17 @@ func (s *failing) Register(ctx context.Context, subject mapping.Subject, key *ke
 // newFailing is a fixture whose rows live for a moment, and for an hour more while the store fails.
 func newFailing(t *testing.T, policy mapping.NoMatch) (*fixture, *failing) {
 	t.Helper()
+	return newFailingFor(t, policy, time.Nanosecond)
+}
+
+// newFailingFor is newFailing with rows that live for as long.
+func newFailingFor(t *testing.T, policy mapping.NoMatch, ttl time.Duration) (*fixture, *failing) {
+	t.Helper()
 	f := newFixture(t, policy)
 	s := &failing{Store: f.store}
 	var err error
 	if f.cached, err = mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Nanosecond, AbsentTTL: time.Nanosecond, KeyTTL: time.Nanosecond, ServeStale: time.Hour,
+		MappingTTL: ttl, AbsentTTL: ttl, KeyTTL: ttl, ServeStale: time.Hour,
 		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
 	}); err != nil {
 		t.Fatal(err)
@@ -126,12 +133,32 @@ func TestStaleAbsence(t *testing.T) {
 	}
 }
 
+// In an outage nobody can tell whether the caller is still absent, whatever is left of the rate.
+func TestStaleAbsenceWithTheRateSpent(t *testing.T) {
+	f, s := newFailing(t, mapping.AutoRegister)
+	f.config.RegistrationsPerMinute = 1
+	resolver := mapping.NewResolver(f.config, f.cached)
+	r, err := f.with(resolver, "first", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = f.with(resolver, "new", "a")
+	f.want(r, err, "", mapping.ErrLimited)
+	s.down = true
+	r, err = f.with(resolver, "new", "a")
+	f.want(r, err, "", errDown)
+}
+
 // A mapping is told by its claim and value alone: one for any issuer counts for the callers of each.
 func TestChangedMappingsAreForgotten(t *testing.T) {
 	f := newFixture(t, mapping.Reject)
 	key := operatorsKey("a")
 	f.apply(mapped("x", key, true))
-	resolve := func() error { _, _, err := f.resolve("x"); return err }
+	resolve := func() error {
+		_, stale, err := f.resolve("x")
+		if stale {
+			t.Error("what is cached is taken for stale")
+		}
+		return err
+	}
 	if err := resolve(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +171,52 @@ func TestChangedMappingsAreForgotten(t *testing.T) {
 	if err := resolve(); !errors.Is(err, mapping.ErrDisabled) {
 		t.Fatalf("got %v, want ErrDisabled", err)
 	}
+	key.Blocked = true
 	f.apply(mapped("x", key, true))
 	f.cached.Changed()
-	if err := resolve(); err != nil {
+	if r, _, err := f.resolve("x"); err != nil || !r.Key.Blocked {
+		t.Fatalf("%+v, %v: neither its mapping nor its key may be what it was", r, err)
+	}
+}
+
+// What nobody tells of is not trusted for longer than the feed says, whatever the time to live.
+func TestBlindFeed(t *testing.T) {
+	f := newFixture(t, mapping.Reject)
+	var err error
+	if f.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+		Feed: cache.NewFeed(time.Nanosecond, nil),
+	}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(f.cached.Close)
+	key := operatorsKey("a")
+	f.apply(mapped("x", key, true))
+	if r, _, err := f.resolve("x"); err != nil || r.Key.Blocked {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	key.Blocked = true
+	f.apply(mapped("x", key, true))
+	if r, _, err := f.resolve("x"); err != nil || !r.Key.Blocked {
+		t.Errorf("its key is what it was: %+v, %v", r, err)
+	}
+	f.apply(mapped("x", key, false))
+	if _, _, err := f.resolve("x"); !errors.Is(err, mapping.ErrDisabled) {
+		t.Errorf("its mapping is what it was: %v", err)
+	}
+}
+
+// The cached mapping names a blocked key, and whether another replica has bound the caller anew cannot be read.
+func TestBlockedKeyInAnOutage(t *testing.T) {
+	f, s := newFailingFor(t, mapping.AutoRegister, time.Hour)
+	r, err := f.as("c", "a")
+	key := *f.want(r, err, mapping.SourceAutoRegister, nil)
+	r, err = f.as("c", "a") // its mapping is cached
+	f.want(r, err, mapping.SourceMapping, nil)
+	key.Blocked = true
+	f.apply(&resource.Set{Keys: []resource.Key{{Key: key}}})
+	f.cached.ForgetKey(key.ID)
+	s.mappingsDown = true
+	r, err = f.as("c", "a")
+	f.want(r, err, "", errDown)
 }

@@ -60,6 +60,12 @@ func TestWindowEnd(t *testing.T) {
 	}
 }
 
+func TestNoWindowHasNoEnd(t *testing.T) {
+	if end := (teams.Window{}).End(time.Now()); !end.IsZero() {
+		t.Errorf("it ends %v", end)
+	}
+}
+
 func TestBadWindows(t *testing.T) {
 	for _, text := range []string{"0d", "-1d", "+1d", "d", "1", "1y", "1.5h", "1 d", "1001d", "1dd", "1om", "99999999999999999999d", "1mos"} {
 		if _, err := teams.ParseWindow(text); err == nil {

@@ -3,6 +3,7 @@ package teams_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -113,6 +114,7 @@ func TestTeamSelection(t *testing.T) {
 		"route forbidden":                       {id: one("chat"), request: teams.Request{Method: "POST", Path: "/v1/embeddings"}, err: teams.ErrRouteForbidden},
 		"first of the list":                     {id: ids("a", "b"), request: chat("gpt-4o"), team: "a"},
 		"first that permits":                    {id: ids("b", "a"), request: chat("o1"), team: "a"},
+		"first that permits the route":          {id: ids("chat", "a"), request: teams.Request{Method: "POST", Path: "/v1/embeddings"}, team: "a"},
 		"blocked ones are passed over":          {id: ids("blocked", "a"), request: chat("x"), team: "a"},
 		"unknown ones are passed over":          {id: ids("hr", "everyone", "a"), request: chat("x"), team: "a"},
 		"none permits: the first refusal":       {id: ids("b", "blocked"), request: chat("o1"), err: teams.ErrModelForbidden},
@@ -157,6 +159,77 @@ func TestDirectoryFailureIsNotAbsence(t *testing.T) {
 			t.Errorf("%+v: got %v, want the outage", id, err)
 		}
 	}
+	if _, err := policy.Place(t.Context(), teams.Identity{TeamIDs: []teams.TeamID{"a"}}, selecting("b")); !errors.Is(err, teams.ErrTeamNotMember) {
+		t.Errorf("a team that the token does not list: got %v; it need not be looked up", err)
+	}
+}
+
+// A part of the directory that cannot be read is asked about where it matters, and then it is an outage.
+func TestPartOfTheDirectoryFails(t *testing.T) {
+	down := errors.New("down")
+	list := func(list ...teams.TeamID) teams.Identity { return teams.Identity{TeamIDs: list} }
+	for name, c := range map[string]struct {
+		config  teams.Config
+		id      teams.Identity
+		request teams.Request
+		err     error
+	}{
+		"a team of the list, the next one permits": {id: list("chat", "a"), request: chat("x"), err: down},
+		"the team that is asked for":               {config: teams.Config{ByAlias: true}, id: list("a"), request: selecting("chat"), err: down},
+		"the team that an alias means":             {config: teams.Config{ByAlias: true}, id: list("chat"), request: selecting("b"), err: down},
+		"who is in the team":                       {config: teams.Config{RequireMember: true}, id: teams.Identity{TeamID: "a", UserID: "alice"}, request: chat("x"), err: down},
+		"the user":                                 {id: teams.Identity{TeamID: "a", UserID: "carol"}, request: chat("x"), err: down},
+		"no user":                                  {id: teams.Identity{TeamID: "a"}, request: chat("x")},
+		"the organization":                         {id: teams.Identity{TeamID: "default", OrganizationID: "other"}, request: chat("x"), err: down},
+		"no organization":                          {id: teams.Identity{TeamID: "default"}, request: chat("x")},
+	} {
+		d := partlyDown{rows(), down}
+		d.teams["b"].Alias = "chat"
+		if _, err := newPolicy(t, c.config, d).Place(t.Context(), c.id, c.request); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: got %v, want %v", name, err, c.err)
+		}
+	}
+}
+
+// partlyDown can read neither the team chat, nor who is in a team, nor the user carol, nor the organization other,
+// nor who nobody is.
+type partlyDown struct {
+	directory
+	down error
+}
+
+func (d partlyDown) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
+	if id == "chat" {
+		return nil, d.down
+	}
+	return d.directory.Team(ctx, id)
+}
+
+func (d partlyDown) Member(context.Context, teams.TeamID, teams.UserID) (bool, error) {
+	return true, d.down
+}
+
+func (d partlyDown) User(ctx context.Context, id teams.UserID) (*teams.User, error) {
+	if id == "carol" || id == "" {
+		return nil, d.down
+	}
+	return d.directory.User(ctx, id)
+}
+
+func (d partlyDown) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	if id == "other" || id == "" {
+		return nil, d.down
+	}
+	return d.directory.Organization(ctx, id)
+}
+
+// Without a directory there are no rows, and none restricts.
+func TestNoDirectory(t *testing.T) {
+	policy := newPolicy(t, teams.Config{RequireMember: true}, nil)
+	m, err := policy.Place(t.Context(), teams.Identity{TeamID: "a", UserID: "alice", OrganizationID: "acme"}, chat("x"))
+	if err != nil || m != (teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme"}) {
+		t.Errorf("%+v, %v", m, err)
+	}
 }
 
 func TestAdmit(t *testing.T) {
@@ -166,8 +239,10 @@ func TestAdmit(t *testing.T) {
 		{Name: "operator", Routes: []string{"POST /key/*"}},
 		{Name: "anything"},
 	}}
-	scopes := teams.Config{Scopes: []teams.Grant{{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}}, AdminScope: "admin"}
-	domains := teams.Config{EmailDomains: []string{"Corp.example.com"}, AdminScope: "admin"}
+	scopes := teams.Config{Scopes: []teams.Grant{
+		{Name: "llm:chat", Routes: []string{"/v1/chat/completions"}}, {Name: "llm:keys", Routes: []string{"POST /key/*"}},
+	}, AdminScope: "admin"}
+	domains := teams.Config{EmailDomains: []string{"Corp.example.com", "x@corp.example.com"}, AdminScope: "admin"}
 	held := func(roles ...string) teams.Identity { return teams.Identity{Roles: roles} }
 	scoped := func(scopes ...string) teams.Identity { return teams.Identity{Scopes: scopes} }
 	for name, c := range map[string]struct {
@@ -193,12 +268,15 @@ func TestAdmit(t *testing.T) {
 		"a claim that identifies nobody":     {roles, teams.Identity{Roles: []string{"user"}, Unusable: "sub"}, chat("gpt-4o"), teams.ErrIdentityUnusable},
 		"scope held":                         {scopes, scoped("llm:chat"), chat("x"), nil},
 		"scope not held":                     {scopes, scoped("llm"), chat("x"), teams.ErrScopeMissing},
+		"an admin route that a scope names":  {scopes, scoped("llm:keys"), management, nil},
+		"an empty scope, no admins":          {teams.Config{}, scoped(""), management, teams.ErrRouteForbidden},
 		"admin on an admin route":            {scopes, scoped("admin"), management, nil},
 		"admin on another route":             {scopes, scoped("admin", "llm:chat"), chat("x"), teams.ErrRouteForbidden},
 		"domain, other case":                 {domains, teams.Identity{Email: "a@CORP.example.COM"}, chat("x"), nil},
 		"domain of another":                  {domains, teams.Identity{Email: "a@example.com"}, chat("x"), teams.ErrEmailDomain},
 		"subdomain":                          {domains, teams.Identity{Email: "a@x.corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"two @":                              {domains, teams.Identity{Email: "a@evil.com@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
+		"two @, as in the list":              {domains, teams.Identity{Email: "a@x@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"no local part":                      {domains, teams.Identity{Email: "@corp.example.com"}, chat("x"), teams.ErrEmailDomain},
 		"no email":                           {domains, teams.Identity{}, chat("x"), teams.ErrEmailDomain},
 		"unverified":                         {domains, teams.Identity{Email: "a@corp.example.com", EmailUnverified: true}, chat("x"), teams.ErrEmailDomain},
@@ -210,6 +288,30 @@ func TestAdmit(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, c.err)
 			}
 		})
+	}
+}
+
+// A direct key holds no role and no scope: nothing opens the admin routes to it.
+func TestAdmitKey(t *testing.T) {
+	policy := newPolicy(t, teams.Config{AdminRoutes: []string{"/admin"}, Roles: []teams.Grant{{Name: "", Routes: []string{"/admin"}}}}, nil)
+	if err := policy.AdmitKey(teams.Request{Method: "GET", Path: "/admin"}); !errors.Is(err, teams.ErrRouteForbidden) {
+		t.Errorf("an admin route: %v", err)
+	}
+	if err := policy.AdmitKey(chat("x")); err != nil {
+		t.Errorf("any other route: %v", err)
+	}
+}
+
+func TestPublic(t *testing.T) {
+	for name, c := range map[string]struct {
+		routes []string
+		public bool
+	}{
+		"none": {nil, false}, "this one": {[]string{"POST /v1/chat/completions"}, true}, "another": {[]string{"GET /v1/chat/completions"}, false},
+	} {
+		if got := newPolicy(t, teams.Config{PublicRoutes: c.routes}, nil).Public(chat("x")); got != c.public {
+			t.Errorf("%s: public %v", name, got)
+		}
 	}
 }
 
@@ -257,9 +359,26 @@ func TestIdentify(t *testing.T) {
 			t.Errorf("%s %v: %+v", claim, value, odd)
 		}
 	}
+	if spaced := paths.Identify(token.Claims{Values: map[string]any{"email": "alice@corp.example.com "}}); spaced.Email != "" {
+		t.Errorf("an email with a space at its end: %q", spaced.Email)
+	}
+	groups := make([]any, 201)
+	for n := range groups {
+		groups[n] = strconv.Itoa(n)
+	}
+	if many := paths.Identify(token.Claims{Values: map[string]any{"groups": groups}}); len(many.TeamIDs) != 200 || !many.TeamsUnusable {
+		t.Errorf("%d teams of 201, unusable %v", len(many.TeamIDs), many.TeamsUnusable)
+	}
 	roleText := paths.Identify(token.Claims{Values: map[string]any{"realm_access": map[string]any{"roles": "admin user"}}})
 	if len(roleText.Roles) != 1 || roleText.Roles[0] != "admin user" {
 		t.Errorf("a roles string was taken apart: %q", roleText.Roles)
+	}
+}
+
+func TestLists(t *testing.T) {
+	one, several := teams.Identity{TeamID: "a", TeamIDs: []teams.TeamID{"b"}}, teams.Identity{TeamIDs: []teams.TeamID{"b", "c"}}
+	if !one.Lists("a") || !one.Lists("b") || one.Lists("c") || one.Lists("") || !several.Lists("c") || several.Lists("a") || several.Lists("") {
+		t.Error("a token names its one team, those of its list, and no other")
 	}
 }
 
@@ -269,9 +388,9 @@ func TestModelPatterns(t *testing.T) {
 		ok             bool
 	}{
 		{"gpt-4o", "gpt-4o", true}, {"gpt-4o", "gpt-4o-mini", false}, {"gpt-4o", "GPT-4o", false},
-		{"gpt-4o*", "gpt-4o", true}, {"gpt-4o*", "gpt-4o-mini", true}, {"gpt-4o*", "gpt-4", false},
+		{"gpt-4o*", "gpt-4o", true}, {"gpt-4o*", "gpt-4o-mini", true}, {"gpt-4o*", "gpt-4", false}, {"gpt-4o*", "o1-preview", false},
 		{"*", "anything", true}, {"*-mini", "gpt-4o-mini", true}, {"*-mini", "gpt-4o-mini-2", false},
-		{"a*b*c", "a1b2c", true}, {"a*b*c", "abc", true}, {"a*b*c", "acb", false}, {"ab*ba", "aba", false},
+		{"a*b*c", "a1b2c", true}, {"a*b*c", "abc", true}, {"a*b*c", "acb", false}, {"a*b*c", "axc", false}, {"ab*ba", "aba", false},
 		{"openai/*", "openai/gpt-4o", true}, {"gpt.4o", "gptx4o", false}, {"", "x", false},
 	} {
 		policy := newPolicy(t, teams.Config{}, nil)

@@ -18,6 +18,7 @@ type memory struct {
 	aliases map[string]error // what an alias that names no team means
 
 	mu       sync.Mutex
+	bound    int                                // of the last registration
 	asked    int                                // how often a team was to be registered
 	register func(*teams.Team) *teams.Team      // nil: it is written as it is
 	refuse   error                              // what a registration returns instead
@@ -45,13 +46,13 @@ func (m *memory) TeamByAlias(_ context.Context, alias string) (*teams.Team, erro
 	return nil, teams.ErrNotFound
 }
 
-func (m *memory) RegisterTeam(ctx context.Context, team *teams.Team, _ int) (*teams.Team, error) {
+func (m *memory) RegisterTeam(ctx context.Context, team *teams.Team, most int) (*teams.Team, error) {
 	if m.hold != nil {
 		m.hold(ctx, team)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked++
+	m.asked, m.bound = m.asked+1, most
 	if m.refuse != nil {
 		return nil, m.refuse
 	}
@@ -109,6 +110,9 @@ func TestTeamRegistration(t *testing.T) {
 		"the winner is blocked": {id: own("new"), request: chat("x"), spoil: func(m *memory) {
 			m.register = func(*teams.Team) *teams.Team { return &teams.Team{ID: "new", Blocked: true} }
 		}, err: teams.ErrTeamBlocked, asked: 1},
+		"the winner's team rules": {config: teams.Config{TeamRules: []teams.Rule{{Name: "frozen", Expression: "team.alias != 'frozen'"}}}, id: own("new"), request: chat("x"), spoil: func(m *memory) {
+			m.register = func(*teams.Team) *teams.Team { return &teams.Team{ID: "new", Alias: "frozen"} }
+		}, err: teams.ErrRuleFailed, asked: 1},
 		"the winner's models": {id: own("new"), request: chat("x"), spoil: func(m *memory) {
 			m.register = func(*teams.Team) *teams.Team { return &teams.Team{ID: "new", Models: []string{"y"}} }
 		}, err: teams.ErrModelForbidden, asked: 1},
@@ -121,7 +125,7 @@ func TestTeamRegistration(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(store)
 			}
-			c.config.AutoRegister = &teams.AutoRegister{Template: c.template}
+			c.config.AutoRegister = &teams.AutoRegister{Template: c.template, MaxTeams: 7}
 			policy, err := teams.NewPolicy(c.config, store, store)
 			if err != nil {
 				t.Fatal(err)
@@ -133,10 +137,39 @@ func TestTeamRegistration(t *testing.T) {
 			if store.asked != c.asked {
 				t.Errorf("the store was asked to write %d times, want %d", store.asked, c.asked)
 			}
+			if store.asked > 0 && store.bound != 7 {
+				t.Errorf("the store was told of a bound of %d", store.bound)
+			}
 			if c.err == nil && (m.TeamID != "new" || m.Team != store.teams["new"] || m.Team == nil) {
 				t.Errorf("placed in %+v", m)
 			}
 		})
+	}
+}
+
+// goneAfter is a store that cannot be read any more after so many teams.
+type goneAfter struct {
+	*memory
+	reads int
+	err   error
+}
+
+func (g *goneAfter) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) {
+	if g.reads--; g.reads < 0 {
+		return nil, g.err
+	}
+	return g.memory.Team(ctx, id)
+}
+
+// An outage between the look-up of a team and its registration is no absence.
+func TestTeamRegistrationInAnOutage(t *testing.T) {
+	store := &goneAfter{newMemory(), 1, errors.New("down")}
+	policy, err := teams.NewPolicy(teams.Config{AutoRegister: &teams.AutoRegister{}}, store, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Place(t.Context(), own("new"), chat("x")); !errors.Is(err, store.err) || store.asked != 0 {
+		t.Errorf("%v, written %d times", err, store.asked)
 	}
 }
 

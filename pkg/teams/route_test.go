@@ -44,6 +44,8 @@ func TestRoutes(t *testing.T) {
 		{"/m/{model}:generate", "POST", "/m/gemini:generate", true},
 		{"/m/{model}:generate", "POST", "/m/:generate", false},
 		{"/m/{model}:generate", "POST", "/m/gemini:generated", false},
+		{"/m/v{n}", "GET", "/m/v1", true},
+		{"/m/v{n}", "GET", "/m/x1", false},
 		{"/v1/chat", "PROPFIND", "/v1/chat", false}, // unknown methods match only a pattern that names them
 		{"PROPFIND /v1/chat", "PROPFIND", "/v1/chat", true},
 		{"/v1/chat", "", "/v1/chat", false},
@@ -61,6 +63,9 @@ func TestRoutes(t *testing.T) {
 		{"info_routes", "GET", "/v1/models", true},
 		{"management_routes", "POST", "/key/generate", true},
 		{"management_routes", "POST", "/keys", false},
+		{"management_routes", "POST", "/key", true},
+		{"management_routes", "PROPFIND", "/key", false},
+		{"management_routes", "", "/key", false},
 		{"mine", "POST", "/mine/7", true},
 		{"mine", "GET", "/v1/models", true},
 		{"mine", "GET", "/mine/7", false},

@@ -150,7 +150,7 @@ func TestRuleCostIsBounded(t *testing.T) {
 
 func TestBadExpressions(t *testing.T) {
 	for _, expression := range []string{
-		"", "claims.", "claim.x == 1", "'text'", "1", "claims.x", "team.id == 'a'", "unknown(1)", "claims.amr.map(a, a)", strings.Repeat("x", 5000),
+		"", "claims.", "claim.x == 1", "'text'", "1", "claims.x", "team.id == 'a'", "unknown(1)", "claims.amr.map(a, a)", "true" + strings.Repeat(" ", 5000),
 	} {
 		err := teams.CheckExpression(expression, false)
 		if err == nil || strings.Contains(err.Error(), "\n") {
@@ -165,7 +165,7 @@ func TestBadExpressions(t *testing.T) {
 // TestAliases: names of teams and organizations, where aliases count and where they do not.
 func TestAliases(t *testing.T) {
 	d := aliased{rows()}
-	d.teams["a"].Alias = "A"
+	d.teams["a"].Alias, d.teams["b"].Alias, d.teams["default"].Alias = "A", "chat", "Gone"
 	for name, c := range map[string]struct {
 		byAlias bool
 		id      teams.Identity
@@ -173,15 +173,19 @@ func TestAliases(t *testing.T) {
 		team    teams.TeamID
 		err     error
 	}{
-		"alias, not counted":           {false, teams.Identity{TeamID: "A"}, "", "", teams.ErrTeamUnknown},
-		"alias":                        {true, teams.Identity{TeamID: "A"}, "", "a", nil},
-		"id comes first":               {true, teams.Identity{TeamID: "b"}, "", "b", nil},
-		"asked by alias, listed by id": {true, teams.Identity{TeamIDs: []teams.TeamID{"b", "a"}}, "A", "a", nil},
-		"asked by id, listed by alias": {true, teams.Identity{TeamIDs: []teams.TeamID{"A"}}, "a", "a", nil},
-		"asked for another's":          {true, teams.Identity{TeamIDs: []teams.TeamID{"b"}}, "A", "", teams.ErrTeamNotMember},
-		"asked for an unknown one":     {true, teams.Identity{TeamIDs: []teams.TeamID{"b"}}, "Z", "", teams.ErrTeamNotMember},
-		"asked by alias, not counted":  {false, teams.Identity{TeamIDs: []teams.TeamID{"a"}}, "A", "", teams.ErrTeamNotMember},
-		"organization by alias":        {true, teams.Identity{OrganizationID: "ACME"}, "", "", nil},
+		"alias, not counted":            {false, teams.Identity{TeamID: "A"}, "", "", teams.ErrTeamUnknown},
+		"alias":                         {true, teams.Identity{TeamID: "A"}, "", "a", nil},
+		"id comes first":                {true, teams.Identity{TeamID: "b"}, "", "b", nil},
+		"asked by alias, listed by id":  {true, teams.Identity{TeamIDs: []teams.TeamID{"b", "a"}}, "A", "a", nil},
+		"asked by id, listed by alias":  {true, teams.Identity{TeamIDs: []teams.TeamID{"A"}}, "a", "a", nil},
+		"asked for another's":           {true, teams.Identity{TeamIDs: []teams.TeamID{"b"}}, "A", "", teams.ErrTeamNotMember},
+		"asked for an unknown one":      {true, teams.Identity{TeamIDs: []teams.TeamID{"b"}}, "Z", "", teams.ErrTeamNotMember},
+		"asked by alias, not counted":   {false, teams.Identity{TeamIDs: []teams.TeamID{"a"}}, "A", "", teams.ErrTeamNotMember},
+		"an alias that is another's id": {true, teams.Identity{TeamIDs: []teams.TeamID{"chat"}}, "b", "", teams.ErrTeamNotMember},
+		"organization, not counted":     {false, teams.Identity{OrganizationID: "ACME"}, "", "", teams.ErrOrganizationUnknown},
+		"an alias of two organizations": {true, teams.Identity{OrganizationID: "Twin"}, "", "", teams.ErrOrganizationUnknown},
+		"an alias no longer there":      {true, teams.Identity{TeamIDs: []teams.TeamID{"Gone"}}, "default", "", teams.ErrTeamNotMember},
+		"organization by alias":         {true, teams.Identity{OrganizationID: "ACME"}, "", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := chat("gpt-4o")
@@ -211,11 +215,15 @@ func (d aliased) OrganizationByAlias(_ context.Context, alias string) (*teams.Or
 	if alias == "ACME" {
 		return &teams.Organization{ID: "acme", Alias: "ACME"}, nil
 	}
+	if alias == "Twin" {
+		return nil, teams.ErrAmbiguous
+	}
 	return nil, teams.ErrNotFound
 }
 
+// Member says yes of nobody and of no team: about them it must not be asked.
 func (d aliased) Member(_ context.Context, team teams.TeamID, user teams.UserID) (bool, error) {
-	return team == "a" && user == "alice", d.err
+	return team == "" || user == "" || team == "a" && user == "alice", d.err
 }
 
 func TestRequireMember(t *testing.T) {
