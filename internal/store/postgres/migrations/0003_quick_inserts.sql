@@ -36,3 +36,11 @@ CREATE OR REPLACE TRIGGER extauthz_inserted AFTER INSERT ON virtual_keys REFEREN
     FOR EACH STATEMENT EXECUTE FUNCTION extauthz_inserted();
 CREATE OR REPLACE TRIGGER extauthz_inserted AFTER INSERT ON jwt_key_mappings REFERENCING NEW TABLE AS after_it
     FOR EACH STATEMENT EXECUTE FUNCTION extauthz_inserted();
+
+-- extauthz_schema_window is this schema's version, and the oldest version whose binaries may use this schema too.
+-- +goose StatementBegin
+CREATE FUNCTION extauthz_schema_window(OUT version bigint, OUT oldest bigint)
+LANGUAGE sql IMMUTABLE AS $$ SELECT 3::bigint, 2::bigint $$;
+-- +goose StatementEnd
+
+GRANT EXECUTE ON FUNCTION extauthz_schema_window TO PUBLIC;
