@@ -65,10 +65,11 @@ type Cache[K comparable, V any] struct {
 	present *ristretto.Cache[uint64, *entry[K, V]]
 	absent  *ristretto.Cache[uint64, *entry[K, V]]
 
-	// generations count changes. A key's digest selects its counter: to raise it drops all keys that share it. To raise
-	// generation drops every key.
-	generations []atomic.Uint32
-	generation  atomic.Uint32
+	// changes counts changes. A key's digest selects where the number of its last change is kept, which drops all keys
+	// that share the place; changedAll is the number of the last change of every key.
+	changes    atomic.Uint64
+	changed    []atomic.Uint64
+	changedAll atomic.Uint64
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -76,9 +77,9 @@ type Cache[K comparable, V any] struct {
 	storing sync.WaitGroup // loads that have queued a Set and wait for it
 }
 
-// counters is how many generations there are, a power of two. One change among 100,000 cached keys drops
+// places is how many numbers of changes are kept, a power of two. One change among 100,000 cached keys drops
 // one or two others with it.
-const counters = 1 << 16
+const places = 1 << 16
 
 // entry is one cached value, or absence.
 type entry[K comparable, V any] struct {
@@ -99,21 +100,30 @@ type flight[V any] struct {
 	err   error
 }
 
-// era is the time between two changes of a key: the sum of its counter and of the one for all keys, which only
-// grow.
+// era is the time of a key from one instant, as the number of the last change of any key, to the key's next change.
 type era struct {
-	counter *atomic.Uint32
-	sum     uint32
+	changed *atomic.Uint64
+	since   uint64
 }
 
-func (c *Cache[K, V]) era(key K) era {
-	counter := c.counter(c.options.Digest(key))
-	return era{counter, c.generation.Load() + counter.Load()}
+func (c *Cache[K, V]) era(key K, since uint64) era { return era{c.place(c.options.Digest(key)), since} }
+
+func (c *Cache[K, V]) place(digest uint64) *atomic.Uint64 { return &c.changed[digest%places] }
+
+func (c *Cache[K, V]) lasts(e era) bool {
+	return e.changed.Load() <= e.since && c.changedAll.Load() <= e.since
 }
 
-func (c *Cache[K, V]) counter(digest uint64) *atomic.Uint32 { return &c.generations[digest%counters] }
-
-func (c *Cache[K, V]) lasts(e era) bool { return c.generation.Load()+e.counter.Load() == e.sum }
+// change notes one more change. A number never gives way to a smaller one.
+func (c *Cache[K, V]) change(place *atomic.Uint64) {
+	number := c.changes.Add(1)
+	for {
+		old := place.Load()
+		if old >= number || place.CompareAndSwap(old, number) {
+			return
+		}
+	}
+}
 
 // New returns an empty cache. Close releases it.
 func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
@@ -132,7 +142,7 @@ func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
 	}
 	return &Cache[K, V]{
 		options: options, feed: feed, seed: maphash.MakeSeed(), present: present, absent: absent,
-		generations: make([]atomic.Uint32, counters), flights: make(map[K]*flight[V]),
+		changed: make([]atomic.Uint64, places), flights: make(map[K]*flight[V]),
 	}, nil
 }
 
@@ -213,7 +223,7 @@ func (c *Cache[K, V]) fresh(e *entry[K, V], now time.Duration) bool {
 // join returns the key's load under way, or starts one. A load that ended since the caller looked has
 // left an entry: then that is returned.
 func (c *Cache[K, V]) join(ctx context.Context, key K) (*flight[V], *entry[K, V]) {
-	now := c.era(key)
+	now := c.era(key, c.changes.Load())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f, ok := c.flights[key]; ok && c.lasts(f.era) {
@@ -343,9 +353,9 @@ func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristret
 	return cache
 }
 
-// Invalidate forgets the key, and with it a few others: the next Get loads it, and a load under way is not stored and
-// serves only the callers that already wait for it.
-func (c *Cache[K, V]) Invalidate(key K) { c.counter(c.options.Digest(key)).Add(1) }
+// Invalidate forgets the key, and with it a few others: the next Get loads it, and a load under way serves only the
+// callers that already wait for it. It neither waits nor allocates, but for the digest.
+func (c *Cache[K, V]) Invalidate(key K) { c.change(c.place(c.options.Digest(key))) }
 
 // Changed forgets the keys with these digests, as Invalidate does; every key if there are none.
 func (c *Cache[K, V]) Changed(digests []uint64) {
@@ -353,9 +363,34 @@ func (c *Cache[K, V]) Changed(digests []uint64) {
 		c.InvalidateAll()
 	}
 	for _, digest := range digests {
-		c.counter(digest).Add(1)
+		c.change(c.place(digest))
 	}
 }
 
 // InvalidateAll forgets everything, as Invalidate does for one key.
-func (c *Cache[K, V]) InvalidateAll() { c.generation.Add(1) }
+func (c *Cache[K, V]) InvalidateAll() { c.change(&c.changedAll) }
+
+// Instant is when something was read, for [Cache.Add].
+type Instant struct {
+	changes uint64
+	elapsed time.Duration
+}
+
+// Now returns the instant for a read that is about to begin.
+func (c *Cache[K, V]) Now() Instant { return Instant{c.changes.Load(), c.feed.elapsed()} }
+
+// Add keeps a value that was read since the instant by other means than Load, unless the key was changed since, or there
+// is a newer value or a load under way. Like that of Load, the value may be dropped at any time.
+func (c *Cache[K, V]) Add(key K, value V, since Instant) {
+	f := &flight[V]{done: make(chan struct{}), era: c.era(key, since.changes), value: value}
+	close(f.done)
+	c.mu.Lock()
+	_, busy := c.flights[key]
+	if _, fresh := c.lookup(key); fresh || busy || c.closed || !c.lasts(f.era) {
+		c.mu.Unlock()
+		return
+	}
+	c.flights[key] = f
+	c.mu.Unlock()
+	c.finish(key, f, since.elapsed)
+}

@@ -349,3 +349,55 @@ func TestLoadThatOutlivesTheCache(t *testing.T) {
 		t.Errorf("got %d, want 1", value)
 	}
 }
+
+// What is read along with something else is kept, unless it may be older than what is known.
+func TestAdd(t *testing.T) {
+	c, s, clock := setUp(t, map[string]int{"a": 1, "b": 1, "c": 1})
+	at := c.Now()
+	c.Add("a", 10, at)
+	expect(t, c, "a", 10, true)
+	c.Add("a", 11, c.Now())
+	expect(t, c, "a", 10, true) // that one was there
+
+	for name, change := range map[string]func(){
+		"Invalidate":    func() { c.Invalidate("b") },
+		"Changed":       func() { c.Changed([]uint64{digest("b")}) },
+		"InvalidateAll": func() { c.InvalidateAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Invalidate("b")
+			before := c.Now()
+			change()
+			c.Add("b", 20, before)
+			expect(t, c, "b", 1, false)
+		})
+	}
+	before := c.Now()
+	clock.advance(59 * time.Second)
+	c.Add("c", 30, before)
+	expect(t, c, "c", 30, true)
+	clock.advance(time.Second) // its time counts from the read
+	expect(t, c, "c", 1, false)
+	if n := s.loads.Load(); n != 4 {
+		t.Errorf("%d loads, want 4", n)
+	}
+}
+
+// A load under way began later than what was read before, or may have: its result counts.
+func TestAddDuringALoad(t *testing.T) {
+	c, s, _ := setUp(t, map[string]int{"a": 1})
+	s.read, s.hold = make(chan struct{}), make(chan struct{})
+	before := c.Now()
+	loaded := make(chan int)
+	go func() {
+		value, _, _ := c.Get(context.Background(), "a")
+		loaded <- value
+	}()
+	<-s.read
+	c.Add("a", 10, before)
+	close(s.hold)
+	if value := <-loaded; value != 1 {
+		t.Errorf("the load gave %d, want 1", value)
+	}
+	expect(t, c, "a", 1, true)
+}

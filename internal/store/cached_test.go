@@ -66,15 +66,15 @@ func (c *cached) ResetBudgets(ctx context.Context, now time.Time) (int, error) {
 	return c.Store.ResetBudgets(ctx, now)
 }
 
-func (c *cached) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
-	return c.rows.Load().mappings.Mapping(ctx, subject)
+func (c *cached) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
+	return c.rows.Load().mappings.Lookup(ctx, subject)
 }
 
 func (c *cached) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return c.rows.Load().mappings.Key(ctx, id)
 }
 
-func (c *cached) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
+func (c *cached) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, *keys.Key, error) {
 	return c.rows.Load().mappings.Register(ctx, subject, key, maxTeamKeys)
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // postgresVersion is the version of its last migration.
-const postgresVersion = 2
+const postgresVersion = 3
 
 // TestPostgres shares one server; every test has its own database.
 func TestPostgres(t *testing.T) {
@@ -33,7 +33,10 @@ func TestPostgres(t *testing.T) {
 				Store: open(t, store.Options{URL: url, Timeout: patience, MaxConnections: 12}), Raw: raw(t, "pgx", url),
 			}
 		}, storetest.Features{
-			SchemaVersion: postgresVersion, Character: "chr", ChecksElements: true, ConcurrentWriters: true, TellsRows: true,
+			SchemaVersion: postgresVersion, Character: "chr", ChecksElements: true, ConcurrentWriters: true, TellsRows: true, KeyAlong: true,
+			Unchecked: func(statement string) string {
+				return "BEGIN; SET LOCAL session_replication_role = replica; " + statement + "; COMMIT"
+			},
 			Suppress: func(table string) []string {
 				return []string{
 					"CREATE OR REPLACE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -48,6 +51,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("ServersText", func(t *testing.T) { testServersText(t, template) })
 	t.Run("NoSuchDatabase", func(t *testing.T) { testNoSuchDatabase(t, server) })
 	t.Run("BlackHole", testBlackHole)
+	t.Run("Trips", func(t *testing.T) { testTrips(t, template) })
 	t.Run("Watch", func(t *testing.T) { testWatch(t, template) })
 	t.Run("Outage", func(t *testing.T) { testOutage(t, server, template) })
 }
@@ -60,7 +64,7 @@ func testEmptyDatabase(t *testing.T, server *pgtest.Server) {
 	if !errors.As(err, &schema) || !errors.Is(err, store.ErrSchema) || schema.Have != 0 {
 		t.Fatalf("Ready: %v, want ErrSchema", err)
 	}
-	if want := "the database schema is at version 0, this binary needs 2: run `extauthz migrate`"; err.Error() != want {
+	if want := "the database schema is at version 0, this binary needs 3: run `extauthz migrate`"; err.Error() != want {
 		t.Errorf("Ready: %s, want %s", err, want)
 	}
 	if _, err := s.Team(t.Context(), "x"); err == nil || errors.Is(err, teams.ErrNotFound) || !strings.Contains(err.Error(), "SQLSTATE 42P01") {
@@ -72,10 +76,10 @@ func testEmptyDatabase(t *testing.T, server *pgtest.Server) {
 	if err := s.Ready(t.Context()); err != nil {
 		t.Errorf("Ready after the migration: %v", err)
 	}
-	if _, err := raw(t, "pgx", url).ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (3, true)"); err != nil {
+	if _, err := raw(t, "pgx", url).ExecContext(t.Context(), "INSERT INTO extauthz_schema_version (version_id, is_applied) VALUES (4, true)"); err != nil {
 		t.Fatal(err)
 	}
-	if from, to, err := store.Migrate(t.Context(), store.Options{URL: url}); !errors.Is(err, store.ErrSchema) || from != 3 || to != 3 {
+	if from, to, err := store.Migrate(t.Context(), store.Options{URL: url}); !errors.Is(err, store.ErrSchema) || from != 4 || to != 4 {
 		t.Errorf("Migrate of a newer database: %d, %d, %v; want ErrSchema", from, to, err)
 	}
 }

@@ -40,9 +40,13 @@ func measured[T any](ctx context.Context, s *MeasuredStore, operation string, ca
 	return value, err
 }
 
-// Mapping implements [mapping.Store].
-func (s *MeasuredStore) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
-	return measured(ctx, s, "mapping", func() (*mapping.Mapping, error) { return s.store.Mapping(ctx, subject) })
+// Lookup implements [mapping.Store].
+func (s *MeasuredStore) Lookup(ctx context.Context, subject mapping.Subject) (m *mapping.Mapping, key *keys.Key, err error) {
+	m, err = measured(ctx, s, "mapping", func() (*mapping.Mapping, error) {
+		m, key, err = s.store.Lookup(ctx, subject)
+		return m, err
+	})
+	return m, key, err
 }
 
 // Key implements [mapping.Store].
@@ -51,10 +55,14 @@ func (s *MeasuredStore) Key(ctx context.Context, id keys.ID) (*keys.Key, error) 
 }
 
 // Register implements [mapping.Store].
-func (s *MeasuredStore) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (*mapping.Mapping, error) {
-	return measured(ctx, s, "register", func() (*mapping.Mapping, error) {
-		return s.store.Register(ctx, subject, key, maxTeamKeys)
+func (s *MeasuredStore) Register(
+	ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int,
+) (m *mapping.Mapping, stored *keys.Key, err error) {
+	m, err = measured(ctx, s, "register", func() (*mapping.Mapping, error) {
+		m, stored, err = s.store.Register(ctx, subject, key, maxTeamKeys)
+		return m, err
 	})
+	return m, stored, err
 }
 
 // Rebind implements [mapping.Store].

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/extauthz/extauthz/internal/trace"
-	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -38,7 +37,7 @@ func TestHeadersOfAnAllow(t *testing.T) {
 	r := newResponder(ResponseConfig{Headers: testNames(), KeyHeader: "x-key", KeyPrefix: "Key "}, []string{"authorization"})
 	sent := func(d *Decision) map[string]string {
 		headers := make(map[string]string)
-		for _, h := range r.answer(d).Proto().GetOkResponse().GetHeaders() {
+		for _, h := range responseOf(r.answer(d)).GetOkResponse().GetHeaders() {
 			headers[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
 		}
 		return headers
@@ -71,7 +70,7 @@ func TestUnsafeHeaderDenies(t *testing.T) {
 	r := newResponder(ResponseConfig{Headers: testNames()}, nil)
 	for _, value := range []string{" a", "a ", "a\x00", "a\x7f", "a\nb", "\xff"} {
 		d := &Decision{ID: "id", Source: mapping.SourceMapping, Key: &keys.Key{Alias: value}}
-		out := r.answer(d).Proto()
+		out := responseOf(r.answer(d))
 		expectDenied(t, out, 503, "internal_error")
 		if d.Allowed() || d.Err == nil || d.Outcome.Reason != ReasonInternal || out.GetDynamicMetadata().AsMap()["decision"] != "deny" {
 			t.Errorf("%q: %+v, %v", value, d, out.GetDynamicMetadata())
@@ -80,9 +79,8 @@ func TestUnsafeHeaderDenies(t *testing.T) {
 }
 
 func TestMetadata(t *testing.T) {
-	of := func(d *Decision) map[string]any {
-		return (&wire.Response{Metadata: metadata(d)}).Proto().GetDynamicMetadata().AsMap()
-	}
+	r := newResponder(ResponseConfig{Headers: testNames()}, nil)
+	of := func(d *Decision) map[string]any { return responseOf(r.answer(d)).GetDynamicMetadata().AsMap() }
 	got := of(fullDecision())
 	for name, want := range map[string]any{
 		"decision": "allow", "decision_id": "id", "shadow_reason": "rule_failed", "source": "mapping", "model": "gpt-4o",
@@ -127,7 +125,7 @@ func TestHeadersOfADenial(t *testing.T) {
 		"a budget, at its end": {&BudgetError{"key", time.Now().Add(-time.Minute)}, codes.ResourceExhausted, "", "1", "1"},
 		"a budget for ever":    {&BudgetError{Of: "key"}, codes.ResourceExhausted, "", "", ""},
 	} {
-		out := r.answer(&Decision{ID: "id", Err: c.err, Outcome: outcomeOf(c.err)}).Proto()
+		out := responseOf(r.answer(&Decision{ID: "id", Err: c.err, Outcome: outcomeOf(c.err)}))
 		if got := codes.Code(out.GetStatus().GetCode()); got != c.code || out.GetOkResponse() != nil {
 			t.Errorf("%s: code %v, want %v", name, got, c.code)
 		}

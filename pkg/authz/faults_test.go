@@ -237,16 +237,18 @@ func faulty[T any](ctx context.Context, s *faultyStore, call string, row func() 
 	return row()
 }
 
-func (s *faultyStore) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
-	return faulty(ctx, s, "mapping", func() (*mapping.Mapping, error) { return s.rows.mapping(subject) })
+func (s *faultyStore) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
+	m, err := faulty(ctx, s, "mapping", func() (*mapping.Mapping, error) { return s.rows.mapping(subject) })
+	return m, nil, err
 }
 
 func (s *faultyStore) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return faulty(ctx, s, "key", func() (*keys.Key, error) { return s.rows.key(id) })
 }
 
-func (s *faultyStore) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, _ int) (*mapping.Mapping, error) {
-	return faulty(ctx, s, "register", func() (*mapping.Mapping, error) { return s.rows.write(subject, key) })
+func (s *faultyStore) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, _ int) (*mapping.Mapping, *keys.Key, error) {
+	m, err := faulty(ctx, s, "register", func() (*mapping.Mapping, error) { return s.rows.write(subject, key) })
+	return m, nil, err
 }
 
 func (s *faultyStore) Rebind(ctx context.Context, subject mapping.Subject, _ keys.ID, key *keys.Key, _ int) (*mapping.Mapping, error) {

@@ -117,16 +117,16 @@ func (r worldRows) Member(_ context.Context, team teams.TeamID, user teams.UserI
 	return slices.Contains(r.w.Members[team], user), nil
 }
 
-func (r worldRows) Mapping(_ context.Context, s mapping.Subject) (*mapping.Mapping, error) {
+func (r worldRows) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	for _, issuer := range []token.IssuerURL{s.Issuer, ""} {
 		m, err := find(r.w.Mappings, func(m *mapping.Mapping) bool {
 			return m.Issuer == issuer && m.Claim == s.Claim && m.Value == s.Value
 		})
 		if err == nil {
-			return m, nil
+			return m, nil, nil
 		}
 	}
-	return nil, teams.ErrNotFound
+	return nil, nil, teams.ErrNotFound
 }
 
 func (r worldRows) Key(_ context.Context, id keys.ID) (*keys.Key, error) {

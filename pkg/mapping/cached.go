@@ -31,25 +31,37 @@ type Cached struct {
 
 // NewCached returns a cached store. Close releases the caches, not the store.
 func NewCached(store Store, o CacheOptions) (*Cached, error) {
-	mappings, err := cache.New(cache.Options[Subject, *Mapping]{
-		Load: store.Mapping, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
-		// Without the issuer: a mapping for any issuer counts for the callers of each.
-		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
-	})
-	if err != nil {
-		return nil, err
-	}
 	byID, err := cache.New(cache.Options[keys.ID, *keys.Key]{
 		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
 		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
 	})
 	if err != nil {
-		mappings.Close()
+		return nil, err
+	}
+	mappings, err := cache.New(cache.Options[Subject, *Mapping]{
+		Load: func(ctx context.Context, subject Subject) (*Mapping, error) {
+			return loadBoth(ctx, store, byID, subject)
+		}, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
+		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		// Without the issuer: a mapping for any issuer counts for the callers of each.
+		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
+	})
+	if err != nil {
+		byID.Close()
 		return nil, err
 	}
 	return &Cached{store: store, mappings: mappings, keys: byID}, nil
+}
+
+// loadBoth loads a mapping, and keeps the key if it comes along: whoever asks for the one asks for the other next.
+func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], subject Subject) (*Mapping, error) {
+	began := byID.Now()
+	m, key, err := store.Lookup(ctx, subject)
+	if err == nil && key != nil {
+		byID.Add(key.ID, key, began)
+	}
+	return m, err
 }
 
 // Close stops the caches.
@@ -71,13 +83,13 @@ func (c *Cached) Changed() {
 	c.KeysChanged(nil)
 }
 
-// Mapping implements [Store].
-func (c *Cached) Mapping(ctx context.Context, subject Subject) (*Mapping, error) {
+// Lookup implements [Store]. No key comes along: [Cached.Key] has it.
+func (c *Cached) Lookup(ctx context.Context, subject Subject) (*Mapping, *keys.Key, error) {
 	m, _, err := c.mapping(ctx, subject)
-	return m, err
+	return m, nil, err
 }
 
-// mapping is Mapping, and where the answer comes from.
+// mapping is Lookup, and where the answer comes from.
 func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, cache.Origin, error) {
 	return get(ctx, c.mappings, subject)
 }
@@ -114,7 +126,7 @@ func (c *Cached) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time)
 }
 
 // Register implements [Store].
-func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, error) {
+func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, *keys.Key, error) {
 	defer c.forget(subject)
 	return c.store.Register(ctx, subject, key, maxTeamKeys)
 }

@@ -54,12 +54,13 @@ func TestDryRun(t *testing.T) {
 		return mapping.Subject{Issuer: issuer, Claim: "client_id", Value: value}
 	}
 	id := keys.Generate().ID()
-	if m, err := dry.Register(t.Context(), subject("known"), &keys.Key{ID: id}, 0); err != nil || m.KeyID != operatorsKey("a").ID {
+	if m, _, err := dry.Register(t.Context(), subject("known"), &keys.Key{ID: id}, 0); err != nil || m.KeyID != operatorsKey("a").ID {
 		t.Errorf("a mapping that is there: %+v, %v", m, err)
 	}
 	for name, write := range map[string]func() (*mapping.Mapping, error){
 		"register": func() (*mapping.Mapping, error) {
-			return dry.Register(t.Context(), subject("new"), &keys.Key{ID: id}, 0)
+			m, _, err := dry.Register(t.Context(), subject("new"), &keys.Key{ID: id}, 0)
+			return m, err
 		},
 		"rebind": func() (*mapping.Mapping, error) {
 			return dry.Rebind(t.Context(), subject("known"), operatorsKey("a").ID, &keys.Key{ID: id}, 0)
@@ -85,7 +86,7 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("a dry run notes the use of a key: %+v, %v", stored, err)
 	}
 	s.down = true
-	if _, err := dry.Register(t.Context(), subject("other"), &keys.Key{ID: id}, 0); !errors.Is(err, errDown) {
+	if _, _, err := dry.Register(t.Context(), subject("other"), &keys.Key{ID: id}, 0); !errors.Is(err, errDown) {
 		t.Errorf("an outage is taken for an absence: %v", err)
 	}
 }

@@ -35,13 +35,13 @@ func (d *dryRun) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 
 // Register returns the mapping that is there, as a store does, or else the one that it would write. It
 // does not count the team's keys.
-func (d *dryRun) Register(ctx context.Context, subject Subject, key *keys.Key, _ int) (*Mapping, error) {
-	found, err := d.Mapping(ctx, subject)
+func (d *dryRun) Register(ctx context.Context, subject Subject, key *keys.Key, _ int) (*Mapping, *keys.Key, error) {
+	found, stored, err := d.Lookup(ctx, subject)
 	if !errors.Is(err, teams.ErrNotFound) {
-		return found, err
+		return found, stored, err
 	}
 	trace.From(ctx).Add("mapping", "would register a new key")
-	return d.write(subject, key), nil
+	return d.write(subject, key), nil, nil
 }
 
 func (d *dryRun) Rebind(ctx context.Context, subject Subject, _ keys.ID, key *keys.Key, _ int) (*Mapping, error) {

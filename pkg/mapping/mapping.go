@@ -46,9 +46,10 @@ var ErrLimited = teams.ErrLimited
 // Store reads and writes mappings and keys. Absence is [teams.ErrNotFound]; any other error
 // means that nothing is known. Implementations are safe for concurrent use.
 type Store interface {
-	// Mapping returns the mapping for the subject: the issuer's own row if there is one, active or
-	// not, else the row for any issuer.
-	Mapping(ctx context.Context, subject Subject) (*Mapping, error)
+	// Lookup returns the mapping for the subject: the issuer's own row if there is one, active or
+	// not, else the row for any issuer. The key that it names may come along, read no earlier than the call; nil
+	// means that it is to be asked for.
+	Lookup(ctx context.Context, subject Subject) (*Mapping, *keys.Key, error)
 
 	// Key returns a virtual key.
 	Key(ctx context.Context, id keys.ID) (*keys.Key, error)
@@ -58,7 +59,8 @@ type Store interface {
 	// that mapping is returned; if that mapping vanished meanwhile, ErrConflict.
 	// maxTeamKeys bounds the auto-registered keys of the key's team that are not blocked
 	// (ErrLimited); 0 means no bound.
-	Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, error)
+	// The key that the mapping names may come along, as it is stored; nil means that it is to be asked for.
+	Register(ctx context.Context, subject Subject, key *keys.Key, maxTeamKeys int) (*Mapping, *keys.Key, error)
 
 	// Rebind replaces the auto-registered key that the subject's own mapping names by a new one, in one
 	// transaction: the new key is written, the mapping points to it, the old key is blocked.

@@ -131,7 +131,7 @@ func TestRegisteredKey(t *testing.T) {
 	if bytes.Contains([]byte(key.Alias), []byte(text)) || r.Source != mapping.SourceAutoRegister {
 		t.Error("the alias shows the key")
 	}
-	m, err := f.store.Mapping(t.Context(), mapping.Subject{Issuer: issuer, Claim: "client_id", Value: "c"})
+	m, _, err := f.store.Lookup(t.Context(), mapping.Subject{Issuer: issuer, Claim: "client_id", Value: "c"})
 	if err != nil || *m != (mapping.Mapping{Issuer: issuer, Claim: "client_id", Value: "c", KeyID: text.ID(), Active: true, AutoRegistered: true}) {
 		t.Errorf("mapping %+v (%v)", m, err)
 	}

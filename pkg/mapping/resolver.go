@@ -229,13 +229,16 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 	var m *Mapping
 	err = r.rate.Do(subject.Issuer, func() error {
 		var err error
-		m, err = r.store.Register(ctx, subject, key, r.config.MaxKeysPerTeam)
+		m, key, err = r.store.Register(ctx, subject, key, r.config.MaxKeysPerTeam)
 		return err
 	})
 	if err != nil {
 		return Result{}, err
 	}
 	trace.From(ctx).Add("mapping", "registered a new key, or found that of a concurrent registration")
+	if key != nil && m.Active {
+		return result(m, key, SourceAutoRegister), nil
+	}
 	return r.key(ctx, m, SourceAutoRegister)
 }
 
@@ -311,7 +314,7 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c ca
 		return err
 	})
 	if errors.Is(err, ErrConflict) {
-		rebound, err = r.store.Mapping(ctx, subject) // another replica was first: take its row, once
+		rebound, _, err = r.store.mapping(ctx, subject) // another replica was first: take its row, once
 	}
 	if err != nil {
 		return Result{}, err
@@ -354,7 +357,11 @@ func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, 
 		return Result{}, err
 	}
 	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(origin))
-	return Result{Source: source, Key: key, Registered: m.AutoRegistered && key.AutoRegistered}, nil
+	return result(m, key, source), nil
+}
+
+func result(m *Mapping, key *keys.Key, source Source) Result {
+	return Result{Source: source, Key: key, Registered: m.AutoRegistered && key.AutoRegistered}
 }
 
 // Direct returns the key that a caller presents as its credential. A key that works only for mapped

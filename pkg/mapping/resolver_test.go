@@ -32,9 +32,9 @@ func (c *counted) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time
 	return c.Store.Touch(ctx, id, idleExpiresAt)
 }
 
-func (c *counted) Mapping(ctx context.Context, s mapping.Subject) (*mapping.Mapping, error) {
+func (c *counted) Lookup(ctx context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	c.mappings++
-	return c.Store.Mapping(ctx, s)
+	return c.Store.Lookup(ctx, s)
 }
 
 func (c *counted) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
@@ -42,7 +42,7 @@ func (c *counted) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return c.Store.Key(ctx, id)
 }
 
-func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, most int) (*mapping.Mapping, error) {
+func (c *counted) Register(ctx context.Context, s mapping.Subject, k *keys.Key, most int) (*mapping.Mapping, *keys.Key, error) {
 	c.registers++
 	if c.beforeRegister != nil {
 		c.beforeRegister()

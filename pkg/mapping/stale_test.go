@@ -23,11 +23,11 @@ type failing struct {
 	down, mappingsDown bool
 }
 
-func (s *failing) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+func (s *failing) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	if s.down || s.mappingsDown {
-		return nil, errDown
+		return nil, nil, errDown
 	}
-	return s.Store.Mapping(ctx, subject)
+	return s.Store.Lookup(ctx, subject)
 }
 
 func (s *failing) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
@@ -37,9 +37,9 @@ func (s *failing) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return s.Store.Key(ctx, id)
 }
 
-func (s *failing) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, most int) (*mapping.Mapping, error) {
+func (s *failing) Register(ctx context.Context, subject mapping.Subject, key *keys.Key, most int) (*mapping.Mapping, *keys.Key, error) {
 	if s.down {
-		return nil, errDown
+		return nil, nil, errDown
 	}
 	return s.Store.Register(ctx, subject, key, most)
 }

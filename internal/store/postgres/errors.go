@@ -17,8 +17,9 @@ import (
 
 // SQLSTATEs that mean something of their own.
 const (
-	undefinedTable  = "42P01"
-	uniqueViolation = "23505"
+	undefinedTable       = "42P01"
+	uniqueViolation      = "23505"
+	serializationFailure = "40001"
 )
 
 // raiseRoutine is where the server says that a function's RAISE made an error, with any code and text.
@@ -100,4 +101,10 @@ func class(server *pgconn.PgError) string {
 func hasCode(err error, code string) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && server.Code == code
+}
+
+// violates reports whether the error is the violation of the named constraint.
+func violates(err error, constraint string) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && class(server) == "23" && server.ConstraintName == constraint
 }

@@ -20,7 +20,7 @@ var migrations embed.FS
 
 const (
 	// schemaVersion is the version of the last file in migrations.
-	schemaVersion = 2
+	schemaVersion = 3
 	// versionTable is our own: an operator's application may use goose in the same database.
 	versionTable = "extauthz_schema_version"
 	// lockID is the advisory lock of a migration: "extauthz" as bytes.

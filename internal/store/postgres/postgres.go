@@ -70,7 +70,8 @@ func checkProtocol(config *pgx.ConnConfig) error {
 // Close closes all connections, after waiting for those in use.
 func (s *Store) Close() { s.pool.Close() }
 
-// Ready returns nil if the server answers and has the schema this binary needs.
+// Ready returns nil if the server answers and has the schema this binary needs, or a newer one that says that it
+// may be used by this binary.
 func (s *Store) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -82,7 +83,18 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err != nil {
 		return translate(ctx, "ready", err)
 	}
+	if have > schemaVersion && s.admitted(ctx, have) {
+		return nil
+	}
 	return rows.CheckVersion(have, schemaVersion)
+}
+
+// admitted reports whether a newer schema is one for this binary too. It must say so itself, of this very version: who
+// cannot tell refuses.
+func (s *Store) admitted(ctx context.Context, have int64) bool {
+	var version, oldest int64
+	err := s.pool.QueryRow(ctx, "SELECT version, oldest FROM extauthz_schema_window()").Scan(&version, &oldest)
+	return err == nil && version == have && oldest <= schemaVersion
 }
 
 // inTx runs do in a transaction and commits it if do returns nil. The isolation is stated, since a

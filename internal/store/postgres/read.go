@@ -12,9 +12,16 @@ import (
 )
 
 const (
-	// selectMapping prefers the issuer's own row to that of any issuer: '' sorts first.
-	selectMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
-		WHERE issuer IN ($1, '') AND claim = $2 AND value = $3 ORDER BY issuer DESC LIMIT 1`
+	// selectMapped is the issuer's own mapping or, if it has none, that of any issuer, and the key that it names. Each
+	// row is found by its unique index.
+	selectMapped = `SELECT m.*, k.*
+		FROM (
+			SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3
+			UNION ALL
+			SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer = '' AND claim = $2 AND value = $3
+				AND NOT EXISTS (SELECT FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3)
+			LIMIT 1
+		) AS m LEFT JOIN LATERAL (SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = key_id) AS k ON true`
 	selectOwnMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
 		WHERE issuer = $1 AND claim = $2 AND value = $3`
 	selectKey          = `SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = $1`
@@ -29,12 +36,19 @@ const (
 	selectMember = `SELECT EXISTS (SELECT 1 FROM team_members WHERE team_id = $1 AND user_id = $2)`
 )
 
-// Mapping is documented on [mapping.Store].
-func (s *Store) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+// Lookup is documented on [mapping.Store].
+func (s *Store) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	if !rows.StorableSubject(subject) {
-		return nil, teams.ErrNotFound
+		return nil, nil, teams.ErrNotFound
 	}
-	return read(ctx, s, "read mapping", scanMapping, selectMapping, subject.Issuer, subject.Claim, subject.Value)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	result, err := s.pool.Query(ctx, selectMapped, subject.Issuer, subject.Claim, subject.Value)
+	if err != nil {
+		return nil, nil, translate(ctx, "read mapping", err)
+	}
+	found, err := pgx.CollectExactlyOneRow(result, func(row pgx.CollectableRow) (mapped, error) { return scanMapped(row, 0) })
+	return found.mapping, found.key, translate(ctx, "read mapping", err)
 }
 
 // Key is documented on [mapping.Store].
@@ -108,9 +122,4 @@ func read[T any](
 		return nil, translate(ctx, op, err)
 	}
 	return row, nil
-}
-
-// ownMapping reads the subject's own mapping in a transaction: [pgx.ErrNoRows] if it has none.
-func ownMapping(ctx context.Context, tx pgx.Tx, subject mapping.Subject) (*mapping.Mapping, error) {
-	return scanMapping(tx.QueryRow(ctx, selectOwnMapping, subject.Issuer, subject.Claim, subject.Value))
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"time"
 
 	"github.com/extauthz/extauthz/internal/store/rows"
@@ -18,6 +19,8 @@ const (
 	keyColumns  = `id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
 		blocked, auto_registered, jwt_only, expires_at, idle_timeout, idle_expires_at, sealed, max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit`
 	mappingColumns = `issuer, claim, value, key_id, active, auto_registered`
+
+	mappingWidth, keyWidth = 6, 20 // in columns
 )
 
 func scanOrganization(row rows.Scanner) (*teams.Organization, error) {
@@ -60,6 +63,39 @@ func scanMapping(row rows.Scanner) (*mapping.Mapping, error) {
 	var m mapping.Mapping
 	err := row.Scan(&m.Issuer, &m.Claim, &m.Value, &m.KeyID, &m.Active, &m.AutoRegistered)
 	return &m, err
+}
+
+// mapped is a mapping and the key that it names, which may be nil.
+type mapped struct {
+	mapping *mapping.Mapping
+	key     *keys.Key
+}
+
+// scanMapped scans a mapping and its key, which follow so many other columns. A mapping whose key is gone still denies: it
+// must not look like an absence.
+func scanMapped(row rows.Scanner, before int) (mapped, error) {
+	var id *keys.ID
+	m, err := scanMapping(part{row, before, keyWidth})
+	if err != nil {
+		return mapped{}, err
+	}
+	before += mappingWidth
+	if err := (part{row, before, keyWidth - 1}).Scan(&id); err != nil || id == nil {
+		return mapped{mapping: m}, err
+	}
+	key, err := scanKey(part{row, before, 0})
+	return mapped{m, key}, err
+}
+
+// part is a row without columns at its two ends: the driver skips a column that has no destination.
+type part struct {
+	row           rows.Scanner
+	before, after int
+}
+
+// Scan implements [rows.Scanner].
+func (p part) Scan(destinations ...any) error {
+	return p.row.Scan(slices.Concat(make([]any, p.before), destinations, make([]any, p.after))...)
 }
 
 // budget is a budget as its columns hold it.

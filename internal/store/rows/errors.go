@@ -59,7 +59,7 @@ func (e *SchemaError) Error() string {
 func (*SchemaError) Unwrap() error { return ErrSchema }
 
 // CheckVersion returns nil if the database has exactly the schema that the binary needs, else a
-// [*SchemaError]. A newer schema is refused too: its rows may mean something this binary ignores.
+// [*SchemaError]. A newer schema is refused too, unless it says otherwise: its rows may mean something this binary ignores.
 func CheckVersion(have, need int64) error {
 	if have == need {
 		return nil

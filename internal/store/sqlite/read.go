@@ -28,12 +28,14 @@ const (
 	selectMember = `SELECT EXISTS (SELECT 1 FROM team_members WHERE team_id = ?1 AND user_id = ?2)`
 )
 
-// Mapping is documented on [mapping.Store].
-func (s *Store) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+// Lookup is documented on [mapping.Store]. It leaves the key to whoever needs it: to ask this database twice costs
+// what it costs to ask for both.
+func (s *Store) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	if !rows.StorableSubject(subject) {
-		return nil, teams.ErrNotFound
+		return nil, nil, teams.ErrNotFound
 	}
-	return read(ctx, s, "read mapping", scanMapping, selectMapping, subject.Issuer, subject.Claim, subject.Value)
+	m, err := read(ctx, s, "read mapping", scanMapping, selectMapping, subject.Issuer, subject.Claim, subject.Value)
+	return m, nil, err
 }
 
 // Key is documented on [mapping.Store].

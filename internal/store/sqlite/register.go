@@ -39,10 +39,10 @@ const (
 // Register is documented on [mapping.Store].
 func (s *Store) Register(
 	ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int,
-) (*mapping.Mapping, error) {
+) (*mapping.Mapping, *keys.Key, error) {
 	const op = "register"
 	if err := cmp.Or(rows.CheckSubject(subject), rows.CheckKey(key)); err != nil {
-		return nil, fmt.Errorf("sqlite: %s: %w", op, err)
+		return nil, nil, fmt.Errorf("sqlite: %s: %w", op, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -52,12 +52,12 @@ func (s *Store) Register(
 		return err
 	})
 	if errors.Is(err, mapping.ErrConflict) {
-		return s.winner(ctx, subject)
+		m, err = s.winner(ctx, subject)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m, nil
+	return m, nil, nil
 }
 
 // winner reads the mapping that was in the way of a registration. Our own transaction is rolled back:

@@ -363,7 +363,7 @@ func testApplyConcurrently(t *testing.T, s Instance, _ Features) {
 	errs := together(24, func(i int) error {
 		switch i % 4 {
 		case 0:
-			_, err := s.Register(t.Context(), subject(fmt.Sprint(i)), registered(fmt.Sprint(i), "team-a"), 100)
+			_, _, err := s.Register(t.Context(), subject(fmt.Sprint(i)), registered(fmt.Sprint(i), "team-a"), 100)
 			return err
 		case 1:
 			_, err := s.Rebind(t.Context(), subject("alice"), id("old"), registered(fmt.Sprint(i), "team-b"), 0)

@@ -29,6 +29,12 @@ func subject(value string) mapping.Subject {
 
 func id(name string) keys.ID { return keys.Secret("sk-" + name).ID() }
 
+// Mapping is Lookup without the key.
+func (s Instance) Mapping(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, error) {
+	m, _, err := s.Lookup(ctx, subject)
+	return m, err
+}
+
 func to[T any](v T) *T { return &v }
 
 // registered is a key as a registration makes it.
@@ -131,7 +137,7 @@ func export(t *testing.T, s store.Store) *resource.Set {
 
 func register(t *testing.T, s store.Store, subject mapping.Subject, key *keys.Key) *mapping.Mapping {
 	t.Helper()
-	m, err := s.Register(t.Context(), subject, key, 0)
+	m, _, err := s.Register(t.Context(), subject, key, 0)
 	if err != nil {
 		t.Fatalf("Register: %v", err)
 	}
@@ -230,7 +236,7 @@ func tally(t *testing.T, outcomes []outcome, want error) (succeeded, refused int
 // calls are all methods of a store, by name.
 func calls(s store.Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Mapping":             func(ctx context.Context) error { _, err := s.Mapping(ctx, subject("x")); return err },
+		"Lookup":              func(ctx context.Context) error { _, _, err := s.Lookup(ctx, subject("x")); return err },
 		"Key":                 func(ctx context.Context) error { _, err := s.Key(ctx, id("x")); return err },
 		"Team":                func(ctx context.Context) error { _, err := s.Team(ctx, "x"); return err },
 		"Organization":        func(ctx context.Context) error { _, err := s.Organization(ctx, "x"); return err },
@@ -242,7 +248,7 @@ func calls(s store.Store) map[string]func(context.Context) error {
 		"ResetBudgets":        func(ctx context.Context) error { _, err := s.ResetBudgets(ctx, time.Now()); return err },
 		"RegisterTeam":        func(ctx context.Context) error { _, err := s.RegisterTeam(ctx, &teams.Team{ID: "x"}, 1); return err },
 		"Register": func(ctx context.Context) error {
-			_, err := s.Register(ctx, subject("x"), registered("x", ""), 1)
+			_, _, err := s.Register(ctx, subject("x"), registered("x", ""), 1)
 			return err
 		},
 		"Rebind": func(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
+	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -20,7 +21,7 @@ import (
 
 // rowReads are the calls that return a row.
 func rowReads() []string {
-	return []string{"Mapping", "Key", "Team", "Organization", "User", "TeamByAlias", "OrganizationByAlias"}
+	return []string{"Lookup", "Key", "Team", "Organization", "User", "TeamByAlias", "OrganizationByAlias"}
 }
 
 func testAbsent(t *testing.T, s Instance, _ Features) {
@@ -205,4 +206,37 @@ func testReady(t *testing.T, s Instance, features Features) {
 	if !errors.Is(err, store.ErrSchema) {
 		t.Errorf("Ready: %v is no ErrSchema", err)
 	}
+}
+
+// testKeyAlong: what comes along is the row as it is stored, and a mapping without its key is still a mapping.
+func testKeyAlong(t *testing.T, s Instance, features Features) {
+	apply(t, s, everything())
+	along := func(what string, got *keys.Key, id keys.ID) {
+		t.Helper()
+		stored, err := s.Key(t.Context(), id)
+		wantError(t, "Key", err, nil)
+		if !features.KeyAlong {
+			stored = nil
+		}
+		equal(t, what, got, stored)
+	}
+	for _, m := range everything().Mappings {
+		_, key, err := s.Lookup(t.Context(), mapping.Subject{Issuer: m.Issuer, Claim: m.Claim, Value: m.Value})
+		wantError(t, "Lookup", err, nil)
+		along("the key of a mapping", key, m.KeyID)
+	}
+	key := registered("new", "team-a")
+	key.ExpiresAt = time.Date(2099, 1, 2, 3, 4, 5, 678901999, time.UTC)
+	m, stored, err := s.Register(t.Context(), subject("new"), key, 10)
+	wantError(t, "Register", err, nil)
+	along("the key of a registration", stored, m.KeyID)
+	_, stored, err = s.Register(t.Context(), subject("new"), registered("unused", ""), 10)
+	wantError(t, "Register", err, nil)
+	equal(t, "the key of another registration", stored, (*keys.Key)(nil))
+
+	s.execute(t, features.Unchecked(fmt.Sprintf("DELETE FROM virtual_keys WHERE id = '%s'", key.ID)))
+	got, gone, err := s.Lookup(t.Context(), subject("new"))
+	wantError(t, "without its key", err, nil)
+	equal(t, "without its key", got, m)
+	equal(t, "the key that is gone", gone, (*keys.Key)(nil))
 }

@@ -57,7 +57,7 @@ func testRegisterOneAlias(t *testing.T, s Instance, _ Features) {
 func registerTogether(t *testing.T, s Instance, key func(i int) *keys.Key) {
 	t.Helper()
 	outcomes := together(64, func(i int) outcome {
-		m, err := s.Register(t.Context(), subject("alice"), key(i), i%2*100) // with and without a bound
+		m, _, err := s.Register(t.Context(), subject("alice"), key(i), i%2*100) // with and without a bound
 		return outcome{m, err}
 	})
 	if succeeded, _ := tally(t, outcomes, nil); succeeded != len(outcomes) {
@@ -74,20 +74,20 @@ func testRegisterSuppressed(t *testing.T, s Instance, features Features) {
 	seed(t, s)
 	s.execute(t, features.Suppress("jwt_key_mappings")...)
 	for _, bound := range []int{0, 10} {
-		m, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), bound)
+		m, _, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), bound)
 		wantError(t, "a suppressed mapping", err, mapping.ErrConflict)
 		equal(t, "mapping", m, (*mapping.Mapping)(nil))
 	}
 	sizes(t, s, 0, 0)
 	s.execute(t, features.Suppress("virtual_keys")...)
-	_, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), 0)
+	_, _, err := s.Register(t.Context(), subject("alice"), registered("alice", "team-a"), 0)
 	wantError(t, "a suppressed key", err, mapping.ErrConflict)
 	sizes(t, s, 0, 0)
 }
 
 func testRegisterUnknownTeam(t *testing.T, s Instance, _ Features) {
 	for _, bound := range []int{0, 10} {
-		_, err := s.Register(t.Context(), subject("alice"), registered("alice", "gone"), bound)
+		_, _, err := s.Register(t.Context(), subject("alice"), registered("alice", "gone"), bound)
 		wantError(t, "an unknown team", err, store.ErrInvalid)
 		checkSecrets(t, fmt.Sprint(err), []string{"gone", string(id("alice"))})
 	}
@@ -98,9 +98,9 @@ func testRegisterAliasTaken(t *testing.T, s Instance, _ Features) {
 	register(t, s, subject("alice"), registered("alice", ""))
 	key := registered("bob", "")
 	key.Alias = "alice"
-	_, err := s.Register(t.Context(), subject("bob"), key, 0)
+	_, _, err := s.Register(t.Context(), subject("bob"), key, 0)
 	wantError(t, "a taken alias", err, mapping.ErrConflict)
-	_, err = s.Register(t.Context(), subject("bob"), registered("alice", ""), 0)
+	_, _, err = s.Register(t.Context(), subject("bob"), registered("alice", ""), 0)
 	wantError(t, "a taken id", err, mapping.ErrConflict)
 	sizes(t, s, 1, 1)
 }
@@ -108,7 +108,7 @@ func testRegisterAliasTaken(t *testing.T, s Instance, _ Features) {
 func testLimited(t *testing.T, s Instance, features Features) {
 	seed(t, s)
 	bounded := func(value string, team teams.TeamID, bound int) error {
-		_, err := s.Register(t.Context(), subject(value), registered(value, team), bound)
+		_, _, err := s.Register(t.Context(), subject(value), registered(value, team), bound)
 		return err
 	}
 	for _, team := range []teams.TeamID{"team-a", ""} {
@@ -132,7 +132,7 @@ func testLimitedConcurrently(t *testing.T, s Instance, _ Features) {
 	for _, team := range []teams.TeamID{"team-a", ""} {
 		outcomes := together(32, func(i int) outcome {
 			value := fmt.Sprint(team, i)
-			m, err := s.Register(t.Context(), subject(value), registered(value, team), 5)
+			m, _, err := s.Register(t.Context(), subject(value), registered(value, team), 5)
 			return outcome{m, err}
 		})
 		if succeeded, limited := tally(t, outcomes, mapping.ErrLimited); succeeded != 5 || limited != 27 {
@@ -155,7 +155,7 @@ func testWritersWait(t *testing.T, s Instance, features Features) {
 	bounded := func(value string, bound int) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		_, err := s.Register(ctx, subject(value), registered(value, "team-a"), bound)
+		_, _, err := s.Register(ctx, subject(value), registered(value, "team-a"), bound)
 		return err
 	}
 	wantError(t, "with a bound", bounded("bounded", 5), context.DeadlineExceeded)

@@ -37,19 +37,19 @@ func testRegisterInvalid(t *testing.T, s Instance, _ Features) {
 			"claim":  {Issuer: issuer, Claim: bad, Value: "v"},
 			"issuer": {Issuer: token.IssuerURL(bad), Claim: claim, Value: ""},
 		} {
-			_, err := s.Register(t.Context(), sub, registered("x", ""), 0)
+			_, _, err := s.Register(t.Context(), sub, registered("x", ""), 0)
 			wantError(t, what, err, store.ErrInvalid)
 			_, err = s.Rebind(t.Context(), sub, id("x"), registered("y", ""), 0)
 			wantError(t, what, err, store.ErrInvalid)
 			checkSecrets(t, fmt.Sprint(err), []string{secret})
 		}
 	}
-	_, err := s.Register(t.Context(), mapping.Subject{Issuer: token.IssuerURL(strings.Repeat("x", 513)), Claim: claim, Value: "v"}, registered("x", ""), 0)
+	_, _, err := s.Register(t.Context(), mapping.Subject{Issuer: token.IssuerURL(strings.Repeat("x", 513)), Claim: claim, Value: "v"}, registered("x", ""), 0)
 	wantError(t, "a long issuer", err, store.ErrInvalid)
 	for what, spoil := range invalidKeys() {
 		key := registered("x", "")
 		spoil(key)
-		_, err := s.Register(t.Context(), subject("x"), key, 0)
+		_, _, err := s.Register(t.Context(), subject("x"), key, 0)
 		wantError(t, what, err, store.ErrInvalid)
 	}
 	sizes(t, s, 0, 0)

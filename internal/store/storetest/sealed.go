@@ -44,7 +44,7 @@ func testSealed(t *testing.T, s Instance, features Features) {
 		}
 		key := registered("x", "")
 		key.Sealed = sealed
-		_, err := s.Register(t.Context(), subject("x"), key, 0)
+		_, _, err := s.Register(t.Context(), subject("x"), key, 0)
 		wantError(t, "a text that is too short or too long", err, store.ErrInvalid)
 	}
 	refusedSQL(t, s, "virtual_keys", "sealed", []string{features.literal(`'\x'`, "x''"), features.literal(`decode(repeat('00', 3073), 'hex')`, "zeroblob(3073)")},

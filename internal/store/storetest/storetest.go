@@ -38,6 +38,10 @@ type Features struct {
 	ConcurrentWriters bool
 	// Cached says that what was read before is answered from memory, even to a caller whose context has ended.
 	Cached bool
+	// KeyAlong says that a mapping's key comes with it. Otherwise it never does.
+	KeyAlong bool
+	// Unchecked is the SQL that runs a statement without its foreign keys.
+	Unchecked func(statement string) string
 	// TellsRows says that Watch tells which rows changed, whoever changed them. Otherwise it tells that another
 	// connection than the store's own changed something.
 	TellsRows bool
@@ -52,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"Absent", testAbsent},
 		{"RoundTrip", testRoundTrip},
 		{"IssuerPrecedence", testIssuerPrecedence},
+		{"KeyAlong", testKeyAlong},
 		{"ByteExact", testByteExact},
 		{"HostileText", testHostileText},
 		{"LongestSubject", testLongestSubject},
