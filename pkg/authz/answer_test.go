@@ -366,6 +366,15 @@ func TestReplace(t *testing.T) {
 	expectDenied(t, out, 500, "profile_unknown")
 }
 
+// A panic denies its own request, and whoever watches the decisions is told.
+func TestPanicIsObserved(t *testing.T) {
+	s, observed := observedServer(t, func(context.Context, string) (token.Claims, error) { panic(faultText) })
+	expectDenied(t, check(t, s, t.Context(), "authorization", "Bearer x"), 503, "internal_error")
+	if d := observed(); d == nil || d.Outcome.Reason != ReasonInternal || !errors.Is(d.Err, errInternal) {
+		t.Errorf("observed: %+v", d)
+	}
+}
+
 // An observer's panic is answered as the default profile answers.
 func TestPanicOfTheObserver(t *testing.T) {
 	s, _ := observedServer(t, alice, func(c *Config) {

@@ -77,7 +77,7 @@ func TestDryRun(t *testing.T) {
 			t.Errorf("%s: it was written: %v", name, err)
 		}
 	}
-	key := &keys.Key{ID: keys.Secret("sk-idle").ID(), Alias: "idle", IdleTimeout: time.Hour, IdleExpiresAt: f.now.Truncate(time.Second)}
+	key := &keys.Key{ID: keys.Secret("sk-idle").ID(), Alias: "idle", IdleTimeout: time.Hour, IdleExpiresAt: f.now.Add(time.Minute).Truncate(time.Second)}
 	f.apply(&resource.Set{Keys: []resource.Key{{Key: *key}}})
 	if err := dry.Touch(t.Context(), key.ID, f.now.Add(time.Hour)); err != nil {
 		t.Error(err)

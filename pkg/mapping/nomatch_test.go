@@ -6,7 +6,9 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/extauthz/extauthz/internal/resource"
@@ -196,67 +198,56 @@ func TestDirect(t *testing.T) {
 	direct(resolver, keys.Secret("sk-never-seen").ID(), errDown)
 }
 
-// touching is a store that tells of its touches, and holds them.
+// touching is a store that notes its touches, and holds them until it is released.
 type touching struct {
 	mapping.Store
-	began   chan time.Time
-	release chan struct{}
-	ctx     context.Context //nolint:containedctx // what the touch was given
+	mu       sync.Mutex
+	until    []time.Time
+	deadline []bool // whether it had one
+	ended    []error
+	released chan struct{}
 }
 
 func (s *touching) Touch(ctx context.Context, _ keys.ID, until time.Time) error {
-	s.ctx = ctx
-	s.began <- until
-	<-s.release
+	<-s.released
+	_, bounded := ctx.Deadline()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until, s.deadline, s.ended = append(s.until, until), append(s.deadline, bounded), append(s.ended, ctx.Err())
 	return nil
 }
 
 // The use of a key is written beside the request, once in half its idle timeout, and one write at a time.
 func TestUsed(t *testing.T) {
-	f := newFixture(t, mapping.Reject)
-	s := &touching{Store: f.store, began: make(chan time.Time), release: make(chan struct{})}
-	cached, err := mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cached.Close)
-	r := mapping.NewResolver(f.config, cached)
-	key := func(idle time.Duration, left time.Duration) *keys.Key {
-		return &keys.Key{ID: keys.Generate().ID(), IdleTimeout: idle, IdleExpiresAt: f.now.Add(left)}
-	}
-	due := key(time.Hour, 30*time.Minute)
-	ctx, cancel := context.WithCancel(t.Context())
-	r.Used(ctx, due)
-	cancel() // the request ends; the write goes on
-	if until := <-s.began; !until.Equal(f.now.Add(time.Hour)) {
-		t.Errorf("until %v", until)
-	}
-	if deadline, bounded := s.ctx.Deadline(); s.ctx.Err() != nil || !bounded || time.Until(deadline) > time.Minute {
-		t.Errorf("context: %v, deadline %v", s.ctx.Err(), deadline)
-	}
-	mapping.NewResolver(f.config, nil).Used(t.Context(), due)
-	for _, none := range []*keys.Key{due, key(0, -time.Hour), key(time.Hour, 31*time.Minute)} {
-		r.Used(t.Context(), none)
-	}
-	last := key(time.Hour, -time.Hour)
-	last.IdleTimeout = 2 * time.Hour
-	r.Used(t.Context(), last)
-	if until := <-s.began; !until.Equal(f.now.Add(2 * time.Hour)) {
-		t.Errorf("a key was written that need not be, or twice at once: until %v", until)
-	}
-	close(s.release)
-	deadline := time.Now().Add(10 * time.Second)
-	for again := false; !again; { // the first write has ended, or does so soon
-		r.Used(t.Context(), due)
-		select {
-		case <-s.began:
-			again = true
-		case <-time.After(time.Millisecond):
-			if time.Now().After(deadline) {
-				t.Fatal("a key that was written once is never written again")
-			}
+	synctest.Test(t, func(t *testing.T) {
+		s := &touching{released: make(chan struct{})}
+		cached, err := mapping.NewCached(s, mapping.CacheOptions{
+			MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		defer cached.Close()
+		r, now := mapping.NewResolver(mapping.Config{}, cached), time.Now()
+		key := func(timeout, left time.Duration) *keys.Key {
+			return &keys.Key{ID: keys.Generate().ID(), IdleTimeout: timeout, IdleExpiresAt: now.Add(left)}
+		}
+		due := key(time.Hour, 30*time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		r.Used(ctx, due)
+		cancel() // the request ends; the write goes on
+		for _, none := range []*keys.Key{due, key(0, -time.Hour), key(time.Hour, 31*time.Minute)} {
+			r.Used(t.Context(), none)
+		}
+		mapping.NewResolver(mapping.Config{}, nil).Used(t.Context(), due)
+		synctest.Wait()
+		close(s.released)
+		synctest.Wait()
+		r.Used(t.Context(), due)
+		synctest.Wait()
+		hour := now.Add(time.Hour)
+		if !slices.EqualFunc(s.until, []time.Time{hour, hour}, time.Time.Equal) || slices.Contains(s.deadline, false) || errors.Join(s.ended...) != nil {
+			t.Errorf("written until %v, want twice until %v; bounded %v, %v", s.until, hour, s.deadline, s.ended)
+		}
+	})
 }

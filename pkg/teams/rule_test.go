@@ -183,7 +183,7 @@ func TestAliases(t *testing.T) {
 		"asked by alias, not counted":   {false, teams.Identity{TeamIDs: []teams.TeamID{"a"}}, "A", "", teams.ErrTeamNotMember},
 		"an alias that is another's id": {true, teams.Identity{TeamIDs: []teams.TeamID{"chat"}}, "b", "", teams.ErrTeamNotMember},
 		"organization, not counted":     {false, teams.Identity{OrganizationID: "ACME"}, "", "", teams.ErrOrganizationUnknown},
-		"an alias of two organizations": {true, teams.Identity{OrganizationID: "Twin"}, "", "", teams.ErrOrganizationUnknown},
+		"an alias of two organizations": {true, teams.Identity{OrganizationID: "Twin"}, "", "", teams.ErrAmbiguous},
 		"an alias no longer there":      {true, teams.Identity{TeamIDs: []teams.TeamID{"Gone"}}, "default", "", teams.ErrTeamNotMember},
 		"organization by alias":         {true, teams.Identity{OrganizationID: "ACME"}, "", "", nil},
 	} {
