@@ -94,7 +94,7 @@ bench: envoy ## Measure a check's cost beside a server that decides nothing; on 
 	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms \
 	  $(if $(SAVE),-report $(CURDIR)/$(FIGURES)) $(BENCHFLAGS)
 
-scale: ## Measure PostgreSQL with ROWS (10 million) mappings: half an hour and 10 GB of disk; ROWS=1000000 takes minutes
+scale: ## Measure PostgreSQL with ROWS (10 million) mappings: an hour or more, 10 GB of disk; ROWS=1000000 takes minutes
 	@build/servers.sh postgresql
 	go test ./internal/store/postgres -count=1 -timeout 120m -run '^Test(Plans|Scale)$$' -v -rows $(ROWS)
 

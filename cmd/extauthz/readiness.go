@@ -30,8 +30,13 @@ type readiness struct {
 	draining  atomic.Bool
 }
 
-// watchInterval is how often the gRPC health status follows.
-const watchInterval = time.Second
+// watchInterval is how often the gRPC health status follows. At the start it is looked at sooner, and then less and less
+// often: what is waited for, the keys of an issuer and the store, is mostly there within milliseconds.
+const (
+	watchInterval = time.Second
+	firstInterval = 5 * time.Millisecond
+	lastInterval  = 100 * time.Millisecond
+)
 
 // check returns nil if the process is ready, else why not.
 func (r *readiness) check(ctx context.Context) error {
@@ -49,9 +54,7 @@ func (r *readiness) check(ctx context.Context) error {
 
 // watch keeps the gRPC health status and logs its changes until ctx ends.
 func (r *readiness) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval / 10)
-	defer ticker.Stop()
-	last, settled := "starting", false
+	last, settled, interval := "starting", false, firstInterval
 	r.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	for {
 		now := "ready"
@@ -66,15 +69,16 @@ func (r *readiness) watch(ctx context.Context) {
 			r.change(err)
 			last = now
 		}
-		if err == nil && !settled {
-			ticker.Reset(watchInterval)
-			settled = true
+		settled = settled || err == nil
+		if settled {
+			interval = watchInterval
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(interval):
 		}
+		interval = min(2*interval, lastInterval)
 	}
 }
 

@@ -58,10 +58,25 @@ func NewCached(store Store, o CacheOptions) (*Cached, error) {
 func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], subject Subject) (*Mapping, error) {
 	began := byID.Now()
 	m, key, err := store.Lookup(ctx, subject)
-	if err == nil && key != nil {
+	if err != nil {
+		return nil, err
+	}
+	shared := *m
+	shared.Issuer, shared.Claim, shared.Value = same(m.Issuer, subject.Issuer), same(m.Claim, subject.Claim), same(m.Value, subject.Value)
+	if key != nil {
+		shared.KeyID = same(m.KeyID, key.ID)
 		byID.Add(key.ID, key, began)
 	}
-	return m, err
+	return &shared, nil
+}
+
+// same is the known text if the own one is the same, so that one of them is kept: with a million cached clients that is a
+// hundred megabytes.
+func same[T ~string](own, known T) T {
+	if own == known {
+		return known
+	}
+	return own
 }
 
 // Close stops the caches.
