@@ -243,16 +243,19 @@ type service struct {
 	drainTimeout time.Duration
 }
 
-// run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others.
+// run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others. What decisions
+// are made from is kept up to date until the last of them: a replica that drains must not miss a revocation.
 func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) error {
+	deciding, decided := context.WithCancel(context.WithoutCancel(ctx))
+	defer decided()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { s.decisions.watch(ctx); return nil })
+	group.Go(func() error { s.decisions.watch(deciding); return nil })
+	group.Go(func() error { s.watchChanges(deciding); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
 	for _, w := range s.files {
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
-	group.Go(func() error { s.watchChanges(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
 		if err := telemetry.Serve(s.http, telemetryListener); !errors.Is(err, http.ErrServerClosed) {
@@ -260,7 +263,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 		}
 		return nil
 	})
-	group.Go(func() error { <-ctx.Done(); return s.drain() })
+	group.Go(func() error { <-ctx.Done(); defer decided(); return s.drain() })
 	return group.Wait()
 }
 
