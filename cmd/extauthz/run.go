@@ -98,8 +98,9 @@ func grpcOptions(s *configv1.Server, creds credentials.TransportCredentials) aut
 type parts struct {
 	verifier authz.Verifier
 	rows     *rows
-	seals    *keysetFile    // nil: keys are not sealed
-	callers  *authz.Callers // nil: every token is verified each time
+	seals    *keysetFile      // nil: keys are not sealed
+	callers  *authz.Callers   // nil: every token is verified each time
+	now      func() time.Time // the clock of tokens, keys, budgets and bounds; nil means time.Now
 }
 
 // decisionsOf returns what a server needs to decide by the configuration, but for its observer.
@@ -132,6 +133,7 @@ func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, e
 	if err != nil {
 		return nil, err
 	}
+	declared.Now = p.now
 	policy, err := teams.NewPolicy(declared, directory, p.rows.registrar)
 	if err != nil {
 		return nil, err
@@ -150,6 +152,10 @@ func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, e
 		VirtualKeys:       c.GetCredentials().GetVirtualKeys(),
 		Now:               time.Now,
 	}
+	if p.now != nil {
+		a.Now = p.now
+	}
+	mappings.Now = p.now
 	if p.seals != nil {
 		mappings.Seal = p.seals.seal
 	}
@@ -243,17 +249,20 @@ type service struct {
 	drainTimeout time.Duration
 }
 
-// run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others.
+// run serves until ctx ends or a part fails, then drains. Whichever part returns first ends the others. What decisions
+// are made from is kept up to date until the last of them: a replica that drains must not miss a revocation.
 func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) error {
+	deciding, decided := context.WithCancel(context.WithoutCancel(ctx))
+	defer decided()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { s.decisions.watch(ctx); return nil })
+	group.Go(func() error { s.decisions.watch(deciding); return nil })
+	group.Go(func() error { s.watchChanges(deciding); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
 	group.Go(func() error { watchHeap(ctx); return nil })
 	for _, w := range s.files {
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
-	group.Go(func() error { s.watchChanges(ctx); return nil })
 	group.Go(func() error { return s.grpc.Serve(server) })
 	group.Go(func() error {
 		if err := telemetry.Serve(s.http, telemetryListener); !errors.Is(err, http.ErrServerClosed) {
@@ -261,7 +270,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 		}
 		return nil
 	})
-	group.Go(func() error { <-ctx.Done(); return s.drain() })
+	group.Go(func() error { <-ctx.Done(); defer decided(); return s.drain() })
 	return group.Wait()
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,6 +176,29 @@ func TestRevocationReachesEveryReplica(t *testing.T) {
 		if all < revocations || fast < all*99/100 {
 			t.Errorf("replica %d counts %.0f changes, %.0f of them within 1 s", n, all, fast)
 		}
+	}
+}
+
+// A replica that drains still answers, and is still told.
+func TestRevocationReachesADrainingReplica(t *testing.T) {
+	t.Parallel()
+	r := newReplicas(t, postgres(t, pgtest.Start(t)), plan{config: reject, resources: manyKeys(8), drainDelay: "6s"})
+	for n := range 8 {
+		r.all(r.token(fmt.Sprint("c", n)), 200, "mapping")
+	}
+	leaving := r.servers[0]
+	if err := leaving.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.notReady(leaving, "drain")
+	var took []time.Duration
+	for n := range 8 {
+		began := r.run("UPDATE virtual_keys SET blocked = true WHERE alias = $1", fmt.Sprint("k", n))
+		took = append(took, r.seen(began, r.token(fmt.Sprint("c", n)), 403, "key_blocked")...)
+	}
+	report(t, "revocation on a replica that drains", took)
+	if longest := slices.Max(took); longest > told {
+		t.Errorf("the longest took %s, want at most %s", longest, told)
 	}
 }
 

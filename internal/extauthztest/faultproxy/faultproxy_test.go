@@ -92,6 +92,36 @@ func TestFaults(t *testing.T) {
 	}
 	p.Heal()
 	works(dial(t, p), "alpha")
+	c := dial(t, p)
+	works(c, "gamma")
+	p.Abandon()
+	if _, err := say(t, c, "c2", 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("an abandoned connection: %v", err)
+	}
+	works(dial(t, p), "delta")
+	p.Heal()
+	if _, err := hear(c, 1, 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("an abandoned connection after Heal: %v", err)
+	}
+
+	p.Close()
+	if conn, err := net.Dial("tcp", p.Address()); err == nil {
+		_ = conn.Close()
+		t.Fatal("a closed proxy accepts")
+	}
+	p.Heal()
+	works(dial(t, p), "epsilon")
+
+	const delay = 50 * time.Millisecond
+	p.Slow(delay, faultproxy.All)
+	began := time.Now()
+	works(dial(t, p), "zeta")
+	if took := time.Since(began); took < 2*delay {
+		t.Fatalf("a slow connection answers after %s", took)
+	}
+	p.Heal()
+	b = dial(t, p)
+	works(b, "eta")
 	p.Refuse(faultproxy.All)
 	if _, err := say(t, b, "b4", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("all refused: %v", err)

@@ -33,15 +33,20 @@ type Server struct {
 	folder    string
 	port      int
 	owner     *syscall.Credential
+	settings  []string
 	process   *process // nil when stopped
 	databases atomic.Int64
 }
 
+// Durable is the setting of a server that loses no commit when its processes are killed. Without it, some tenths of a
+// second may be lost.
+const Durable = "synchronous_commit=on"
+
 // Start makes and starts a server and ends it with the test. It takes about a second: share one
-// server among the subtests of a test, and give each its own database.
-func Start(t testing.TB) *Server {
+// server among the subtests of a test, and give each its own database. Settings (NAME=VALUE) add to its own.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s := &Server{}
+	s := &Server{settings: settings}
 	if err := s.prepare(); err != nil {
 		_ = os.RemoveAll(s.folder)
 		t.Fatalf("pgtest: %v", err)
@@ -80,9 +85,14 @@ func (s *Server) Start(t testing.TB) {
 }
 
 func (s *Server) launch() error {
-	process, err := start(s.command("postgres",
+	args := []string{
 		"-D", s.data(), "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200"))
+		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200",
+	}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting) // the last one counts
+	}
+	process, err := start(s.command("postgres", args...))
 	if err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}

@@ -3,6 +3,7 @@ package pgtest_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,6 +39,40 @@ func TestServer(t *testing.T) {
 	server.Restart(t)
 	if err := execute(url, "INSERT INTO seen VALUES (3)"); err != nil {
 		t.Errorf("the restarted server: %v", err)
+	}
+}
+
+// A killed server loses no commit, and a frozen one answers when it is thawed.
+func TestServerFails(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Durable)
+	url := server.NewDatabase(t)
+	if err := execute(url, "CREATE TABLE seen (n int)"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		if err := execute(url, fmt.Sprintf("INSERT INTO seen VALUES (%d)", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Kill(t)
+	if err := execute(url, "SELECT 1"); err == nil {
+		t.Error("a killed server answers")
+	}
+	server.Start(t)
+	if err := execute(url, "SELECT 1 / (count(*) / 20)::int FROM seen"); err != nil {
+		t.Errorf("rows were lost: %v", err)
+	}
+	server.Freeze(t)
+	answered := make(chan error, 1)
+	go func() { answered <- execute(url, "SELECT 1") }()
+	select {
+	case err := <-answered:
+		t.Errorf("a frozen server answers: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	server.Thaw(t)
+	if err := <-answered; err != nil {
+		t.Errorf("a thawed server: %v", err)
 	}
 }
 
