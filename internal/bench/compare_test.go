@@ -26,6 +26,7 @@ var (
 	rate    = flag.Int("rate", 200, "requests a second through Envoy")
 	only    = flag.String("only", "", "measure only variants whose name contains this")
 	report  = flag.String("report", "", "file for the figures in JSON")
+	phase   = flag.Duration("phase", time.Second, "length of a test's phases without overload; those with it are twice as long")
 	peer    = flag.String("peer", "", "a peer's ext_authz server to measure too: PID,ADDRESS; it must allow")
 )
 

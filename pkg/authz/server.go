@@ -29,6 +29,11 @@ type Config struct {
 	// Timeout bounds one decision. It must be shorter than Envoy's own timeout, or Envoy's failure mode
 	// decides instead of us.
 	Timeout time.Duration
+	// MaxWait is how long a check may have waited, since it came, when it is begun; one that waited longer is denied as
+	// overloaded. 0 is no bound.
+	MaxWait time.Duration
+	// Waited, if not nil, is told how long each check has waited. It must not block.
+	Waited func(time.Duration)
 	// Observe is told of every decision, after the answer is built. It must not block.
 	Observe func(ctx context.Context, d *Decision, elapsed time.Duration)
 }
@@ -59,9 +64,10 @@ type Server struct {
 
 // rules are a compiled Config.
 type rules struct {
-	config   Config
-	profiles map[string]*profile
-	fallback responder // for requests whose profile is unknown: it only ever denies
+	config     Config
+	profiles   map[string]*profile
+	fallback   responder // for requests whose profile is unknown: it only ever denies
+	overloaded []byte    // the answer to a check that is not begun, written; nil if each is read before it is denied
 }
 
 // profile is a compiled Profile.
@@ -100,6 +106,7 @@ func (s *Server) Replace(config Config) error {
 	if p, ok := compiled.profiles[""]; ok {
 		compiled.fallback = p.response
 	}
+	compiled.prepare()
 	s.rules.Store(compiled)
 	return nil
 }
@@ -183,7 +190,7 @@ func (r *rules) decide(ctx context.Context, p *profile, in *authv3.CheckRequest)
 	ctx, cancel := r.withDeadline(ctx)
 	defer cancel()
 	d := &Decision{ID: rand.Text()}
-	d.Err = p.safely(ctx, in, d)
+	d.Err = r.begin(ctx, p, in, d)
 	if d.Err == nil && d.Source == "" {
 		d.Err = fmt.Errorf("%w: no source", errInternal)
 	}
