@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/internal/breaker"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
@@ -16,9 +18,9 @@ const (
 	breakerPause    = 500 * time.Millisecond
 )
 
-// guardStore measures the store's calls and makes none while they would fail.
-func guardStore(s store.Store, metrics *telemetry.Metrics, logger *slog.Logger) *telemetry.MeasuredStore {
-	return telemetry.Measure(s, metrics, breaker.New(breaker.Options{
+// guardStore measures the store's calls, and makes none while they would fail or while too many wait.
+func guardStore(s store.Store, gate *admission.Gate, metrics *telemetry.Metrics, logger *slog.Logger) *telemetry.MeasuredStore {
+	failing := breaker.New(breaker.Options{
 		Failures: breakerFailures, Pause: breakerPause, Answered: store.Answered,
 		Changed: func(open bool) {
 			metrics.StoreRefusing(open)
@@ -29,5 +31,8 @@ func guardStore(s store.Store, metrics *telemetry.Metrics, logger *slog.Logger) 
 			logger.Error("the store fails: cached rows are used while they may be, other requests are denied")
 			s.Reset()
 		},
-	}).Do)
+	})
+	return telemetry.Measure(s, metrics, func(ctx context.Context, call func() error) error {
+		return gate.Do(ctx, func() error { return failing.Do(ctx, call) })
+	})
 }

@@ -55,7 +55,11 @@ func (c *configuration) enforce(next *configv1.Config) error {
 	if err := level.UnmarshalText([]byte(next.GetLog().GetLevel())); err != nil {
 		return err
 	}
-	verifier, err := token.NewVerifier(issuersOf(next), token.Options{Logger: c.logger})
+	options := token.Options{Logger: c.logger}
+	if c.parts.verification != nil {
+		options.Around = c.parts.verification.Do
+	}
+	verifier, err := token.NewVerifier(issuersOf(next), options)
 	if err != nil {
 		return err
 	}
@@ -65,6 +69,7 @@ func (c *configuration) enforce(next *configv1.Config) error {
 	if err != nil {
 		return err
 	}
+	rules.Waited = c.metrics.Waited
 	rules.Observe = telemetry.Observer(c.metrics, &telemetry.DecisionLog{
 		Logger: c.logger, AllowSampleRate: next.GetLog().GetAllowSampleRate(),
 	})

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
@@ -49,7 +50,8 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	}
 	defer callers.Close()
 	decisions := &configuration{
-		file: file, logger: logger, logLevel: level, metrics: metrics, parts: parts{rows: rows, seals: seals, callers: callers},
+		file: file, logger: logger, logLevel: level, metrics: metrics,
+		parts: parts{verification: newVerificationGate(c), rows: rows, seals: seals, callers: callers},
 	}
 	if err := decisions.enforce(c); err != nil {
 		return usageError{err}
@@ -96,11 +98,12 @@ func grpcOptions(s *configv1.Server, creds credentials.TransportCredentials) aut
 
 // parts are what a configuration's decisions are made with.
 type parts struct {
-	verifier authz.Verifier
-	rows     *rows
-	seals    *keysetFile      // nil: keys are not sealed
-	callers  *authz.Callers   // nil: every token is verified each time
-	now      func() time.Time // the clock of tokens, keys, budgets and bounds; nil means time.Now
+	verifier     authz.Verifier
+	verification *admission.Gate // nil: any number of signatures are verified at once
+	rows         *rows
+	seals        *keysetFile      // nil: keys are not sealed
+	callers      *authz.Callers   // nil: every token is verified each time
+	now          func() time.Time // the clock of tokens, keys, budgets and bounds; nil means time.Now
 }
 
 // decisionsOf returns what a server needs to decide by the configuration, but for its observer.
@@ -119,7 +122,7 @@ func decisionsOf(c *configv1.Config, p parts) (authz.Config, error) {
 			Shadow:       v.shadow,
 		}
 	}
-	return authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration()}, nil
+	return authz.Config{Profiles: profiles, Timeout: c.GetServer().GetCheckTimeout().AsDuration(), MaxWait: maxWait(c)}, nil
 }
 
 func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, error) {
@@ -195,7 +198,7 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	if err != nil {
 		return nil, err
 	}
-	keyed, named := g(guardStore(opened, metrics, logger))
+	keyed, named := g(guardStore(opened, newStoreGate(c), metrics, logger))
 	feed := cache.NewFeed(maxBlind, nil)
 	limits, stale := c.GetCache(), c.GetMapping().GetServeStale().AsDuration()
 	// Twice the store's own timeout, which ends a load before: it is for a store that does not keep to it.

@@ -15,6 +15,7 @@ func allowed() map[string][]string {
 	domain := []string{"pkg/token", "pkg/teams", "pkg/keys", "pkg/mapping"}
 	store := append([]string{"internal/resource"}, domain...)
 	return map[string][]string{
+		"internal/admission":           {},
 		"internal/breaker":             {},
 		"internal/cache":               {},
 		"internal/limit":               {},
@@ -26,8 +27,8 @@ func allowed() map[string][]string {
 		"pkg/teams":                    {"pkg/token", "internal/cache", "internal/limit", "internal/trace"},
 		"pkg/keys":                     {"pkg/teams"},
 		"pkg/mapping":                  {"pkg/keys", "pkg/teams", "pkg/token", "internal/cache", "internal/limit", "internal/trace"},
-		"pkg/authz":                    append([]string{"internal/cache", "internal/trace", "pkg/authz/wire"}, domain...),
-		"internal/telemetry":           append([]string{"pkg/authz"}, domain...),
+		"pkg/authz":                    append([]string{"internal/admission", "internal/cache", "internal/trace", "pkg/authz/wire"}, domain...),
+		"internal/telemetry":           append([]string{"internal/admission", "pkg/authz"}, domain...),
 		"internal/resource":            append([]string{"internal/config/yamlfile", "proto/extauthz/config/v1"}, domain...),
 		"internal/config/yamlfile":     {},
 		"internal/config":              append([]string{"internal/config/yamlfile", "internal/resource", "internal/transport", "proto/extauthz/config/v1"}, domain...),

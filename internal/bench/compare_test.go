@@ -24,6 +24,7 @@ var (
 	workers = flag.Int("workers", 16, "checks in flight")
 	rate    = flag.Int("rate", 200, "requests a second through Envoy")
 	only    = flag.String("only", "", "measure only variants whose name contains this")
+	phase   = flag.Duration("phase", time.Second, "length of a test's phases without overload; those with it are twice as long")
 	peer    = flag.String("peer", "", "a peer's ext_authz server to measure too: PID,ADDRESS; it must allow")
 )
 

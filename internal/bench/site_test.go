@@ -48,6 +48,12 @@ type variant struct {
 	store string
 	// config is appended to the common part.
 	config string
+	// algorithm signs the tokens of clients who come more than once; empty is RS256.
+	algorithm string
+	// policy is its policy section; empty is fullPolicy.
+	policy string
+	// usualTimeouts are the defaults; otherwise a busy machine has more time.
+	usualTimeouts bool
 	// clients is how many there are; mapped whether they have a key.
 	clients int
 	mapped  bool
@@ -61,6 +67,7 @@ type variant struct {
 	environment []string
 
 	process *process
+	issuer  *issuertest.Issuer
 	load    *load
 	token   string // of one client
 }
@@ -88,16 +95,24 @@ teams: [{id: research, organization_id: acme, models: ["gpt-4o*"], allowed_route
 func (v *variant) serve(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	issuer := issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms(cmp.Or(algorithm(v.once), "RS256")))
+	algorithm := cmp.Or(v.algorithm, "RS256")
+	if v.once {
+		algorithm = "ES256" // signing must not take longer than what is measured
+	}
+	issuer := issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms(algorithm))
 	address := "127.0.0.1:0"
 	if v.socket {
 		address = "unix://" + filepath.Join(dir, "s")
 	}
+	check, call := "5s", "2s"
+	if v.usualTimeouts {
+		check, call = "400ms", "300ms"
+	}
 	config := filepath.Join(dir, "extauthz.yaml")
-	text := fmt.Sprintf("server: {address: '%s', check_timeout: 5s, drain_delay: 0s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
-		"store: {url: '%s', timeout: 2s}\nlog: {allow_sample_rate: 0.01}\nissuers:\n- issuer: %s\n  audiences: [llm-gateway]\n"+
+	text := fmt.Sprintf("server: {address: '%s', check_timeout: %s, drain_delay: 0s}\ntelemetry: {address: '127.0.0.1:0'}\n"+
+		"store: {url: '%s', timeout: %s}\nlog: {allow_sample_rate: 0.01}\nissuers:\n- issuer: %s\n  algorithms: [%s]\n  audiences: [llm-gateway]\n"+
 		"  claims: {user_id: sub, email: email, team_ids: groups, roles: realm_access.roles, scopes: scope}\n%s%s",
-		address, cmp.Or(v.store, "sqlite:"+filepath.Join(dir, "store.db")), issuer.URL(), fullPolicy, v.config)
+		address, check, cmp.Or(v.store, "sqlite:"+filepath.Join(dir, "store.db")), call, issuer.URL(), algorithm, cmp.Or(v.policy, fullPolicy), v.config)
 	declared := filepath.Join(dir, "resources.yaml")
 	for file, content := range map[string]string{config: text, declared: resources + v.rows()} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
@@ -114,17 +129,9 @@ func (v *variant) serve(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.stop)
-	v.process = p
+	v.process, v.issuer = p, issuer
 	v.token = mint(issuer, 0)
 	v.connect(t, requests(t, issuer, v.clients))
-}
-
-// algorithm of callers who come once: signing must not take longer than what is measured.
-func algorithm(once bool) string {
-	if once {
-		return "ES256"
-	}
-	return ""
 }
 
 func (v *variant) connect(t *testing.T, requests [][]byte) {

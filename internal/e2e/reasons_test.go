@@ -28,6 +28,7 @@ func faults() map[authz.Reason]proof {
 		"store_required":         {".", "TestNoStore", false},
 		"issuer_unavailable":     {".", "TestIssuerNeverUp", false},
 		"deadline_exceeded":      {"../../pkg/authz", "TestLateDecisionIsAnOutage", false},
+		authz.ReasonOverloaded:   {"../../pkg/authz", "TestCheckThatWaitedIsShed", false},
 		authz.ReasonInternal:     {"../../pkg/authz", "TestEveryFailureDeniesInBand", false},
 	}
 }

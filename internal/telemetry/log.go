@@ -4,17 +4,21 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/extauthz/extauthz/pkg/authz"
 )
 
 // DecisionLog writes one line a decision: every denial, held back by shadow mode or not, and a sample of the
-// allows.
+// allows. Of checks that were turned away because of overload there is one line a second: writing them all
+// would cost what turning them away has saved.
 type DecisionLog struct {
 	Logger *slog.Logger
 	// AllowSampleRate is the share of allows that are logged, from 0 (none) to 1 (all).
 	AllowSampleRate float64
+
+	overloaded atomic.Int64 // the second of the last line of an overload
 }
 
 // maxLogged bounds what a client can write into one field of a line.
@@ -24,6 +28,9 @@ const maxLogged = 256
 // the user not at all.
 func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed time.Duration) {
 	if d.Allowed() && d.Shadowed == "" && !l.sampled() {
+		return
+	}
+	if d.Outcome.Reason == authz.ReasonOverloaded && !l.overloadIsDue(time.Now().Unix()) {
 		return
 	}
 	attributes := []slog.Attr{
@@ -69,6 +76,11 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 
 func (l *DecisionLog) sampled() bool {
 	return l.AllowSampleRate >= 1 || rand.Float64() < l.AllowSampleRate //nolint:gosec // a sample, not a secret
+}
+
+func (l *DecisionLog) overloadIsDue(second int64) bool {
+	last := l.overloaded.Load()
+	return second != last && l.overloaded.CompareAndSwap(last, second)
 }
 
 func cut(text string) string {

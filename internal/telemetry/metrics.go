@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/pkg/authz"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
@@ -23,6 +24,8 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	shadowed  *prometheus.CounterVec
 	duration  map[string]prometheus.Observer // by verdict
+	waited    prometheus.Histogram
+	shed      *prometheus.CounterVec
 	store     *prometheus.HistogramVec
 	reloaded  *prometheus.CounterVec
 	expires   *prometheus.GaugeVec
@@ -41,6 +44,15 @@ func NewMetrics(version string) *Metrics {
 			Name: "extauthz_shadowed_denials_total",
 			Help: "Denials that shadow mode held back, by reason.",
 		}, []string{"reason"}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "extauthz_check_wait_seconds",
+			Help:    "Time from the arrival of a CheckRequest until it was begun, or found to have waited too long.",
+			Buckets: []float64{.0001, .001, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "extauthz_shed_total",
+			Help: "Checks that were turned away because of overload, by where there was no room (arrival, verification, store).",
+		}, []string{"at"}),
 		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "extauthz_store_duration_seconds",
 			Help:    "Time of a call to the store, by operation and result (ok, absent, error).",
@@ -66,7 +78,7 @@ func NewMetrics(version string) *Metrics {
 		Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 	}, []string{"decision"})
 	m.duration = map[string]prometheus.Observer{allow: duration.WithLabelValues(allow), deny: duration.WithLabelValues(deny)}
-	m.Registry.MustRegister(m.decisions, m.shadowed, duration, m.store, m.reloaded, m.expires, build,
+	m.Registry.MustRegister(m.decisions, m.shadowed, duration, m.waited, m.shed, m.store, m.reloaded, m.expires, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.rows = newStoreMetrics(m.Registry)
 	return m
@@ -83,7 +95,14 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	if d.Stale {
 		m.rows.stale.Inc()
 	}
+	var full *admission.Error
+	if errors.As(d.Err, &full) {
+		m.shed.WithLabelValues(full.At).Inc()
+	}
 }
+
+// Waited records how long a check has waited for its decision to begin.
+func (m *Metrics) Waited(waited time.Duration) { m.waited.Observe(waited.Seconds()) }
 
 // Stored counts a call to the store.
 func (m *Metrics) Stored(operation string, err error, elapsed time.Duration) {

@@ -58,6 +58,7 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 			Time:                  keepaliveTime,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.InTapHandle(stamp),
 		grpc.UnaryInterceptor(recoverUnary),
 		grpc.ForceServerCodecV2(bytesCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.Creds(o.Credentials),
@@ -86,6 +87,9 @@ type message struct{ bytes []byte }
 //
 //nolint:revive // the order of the parameters is that of grpc.MethodDesc
 func handleCheck(server any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	if answer := server.(*Server).admit(ctx); answer != nil {
+		return &message{answer}, nil
+	}
 	var in message
 	if err := decode(&in); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -16,6 +17,9 @@ type Reason string
 
 // ReasonInternal is the reason of any failure that has no other: the decision could not be made.
 const ReasonInternal Reason = "internal_error"
+
+// ReasonOverloaded is the reason of a check that was turned away because more came than could be decided.
+const ReasonOverloaded Reason = "overloaded"
 
 // The failures that this package itself finds.
 var (
@@ -102,6 +106,7 @@ var outcomes = []Outcome{
 	{"registration_conflict", 503, typeServer, "The client's registration changed meanwhile. Try again.", mapping.ErrConflict},
 	{"issuer_unavailable", 503, typeServer, "The token's issuer cannot be reached. Try again.", token.ErrIssuerUnavailable},
 	{"deadline_exceeded", 503, typeServer, "The request could not be decided in time. Try again.", errDeadline},
+	{ReasonOverloaded, 503, typeServer, "The service is overloaded. Try again.", admission.ErrOverloaded},
 	{"store_unavailable", 503, typeServer, "The store cannot be reached. Try again.", nil},
 }
 

@@ -32,6 +32,11 @@ type Config struct {
 	// Timeout bounds one decision. It must be shorter than Envoy's own timeout, or Envoy's failure mode
 	// decides instead of us.
 	Timeout time.Duration
+	// MaxWait is how long a check may have waited, since it came, when it is begun; one that waited longer is denied as
+	// overloaded. 0 is no bound.
+	MaxWait time.Duration
+	// Waited, if not nil, is told how long each check has waited. It must not block.
+	Waited func(time.Duration)
 	// Observe is told of every decision, after the answer is built. It must not block.
 	Observe func(ctx context.Context, d *Decision, elapsed time.Duration)
 }
@@ -62,9 +67,10 @@ type Server struct {
 
 // rules are a compiled Config.
 type rules struct {
-	config   Config
-	profiles map[string]*profile
-	fallback responder // for requests whose profile is unknown: it only ever denies
+	config     Config
+	profiles   map[string]*profile
+	fallback   responder // for requests whose profile is unknown: it only ever denies
+	overloaded []byte    // the answer to a check that is not begun, written; nil if each is read before it is denied
 }
 
 // profile is a compiled Profile.
@@ -103,6 +109,7 @@ func (s *Server) Replace(config Config) error {
 	if p, ok := compiled.profiles[""]; ok {
 		compiled.fallback = p.response
 	}
+	compiled.prepare()
 	s.rules.Store(compiled)
 	return nil
 }
@@ -187,7 +194,7 @@ func (r *rules) answer(ctx *checkContext, in *wire.Request) (*Decision, []byte) 
 	if !known {
 		return r.refuse(fmt.Errorf("%w: %q", errProfile, name))
 	}
-	d := p.decide(ctx, in)
+	d := r.decide(ctx, p, in)
 	d.Stale = ctx.record.Stale && !d.Outcome.outage() // with no decision there is nothing out of date
 	if len(ctx.record.Shadowed) > 0 {
 		d.Shadowed = outcomeOf(ctx.record.Shadowed[0]).Reason
@@ -203,9 +210,9 @@ func (r *rules) refuse(err error) (*Decision, []byte) {
 
 // decide reads the request and decides it. The decision is looked at once more at its end: one that
 // took too long, or whose caller has gone, is an outage and not its partial result.
-func (p *profile) decide(ctx *checkContext, in *wire.Request) *Decision {
+func (r *rules) decide(ctx *checkContext, p *profile, in *wire.Request) *Decision {
 	d := &Decision{ID: rand.Text()}
-	d.Err = p.safely(ctx, in, d)
+	d.Err = r.begin(ctx, p, in, d)
 	if d.Err == nil && d.Source == "" {
 		d.Err = fmt.Errorf("%w: no source", errInternal)
 	}

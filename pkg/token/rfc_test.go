@@ -24,7 +24,7 @@ func judgeSigned(keys []byte, algorithms []string, t jws) error {
 		return err
 	}
 	source := newKeySource(config, func(context.Context) (*keySet, error) { return set, nil }, Options{}.withDefaults())
-	i := &issuer{Issuer: config, algorithms: allowed(config.Algorithms), keys: source}
+	i := &issuer{Issuer: config, algorithms: allowed(config.Algorithms), keys: source, around: Options{}.withDefaults().Around}
 	_, err = i.verifySignature(context.Background(), t)
 	return err
 }

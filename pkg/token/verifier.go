@@ -16,6 +16,9 @@ type Options struct {
 	Now func() time.Time
 	// Logger receives one line for each fetch of keys that failed or had entries to skip. nil means none.
 	Logger *slog.Logger
+	// Around, if not nil, checks a signature by calling check, or returns an error of its own in place of it: to check one
+	// costs more than all the rest of a request, and anybody can send one. Verify returns that error as it is.
+	Around func(ctx context.Context, check func() error) error
 	// Fetched, if not nil, is called after each fetch of an issuer's keys, from one goroutine at a
 	// time for an issuer: a nil error means that the keys were replaced. It is the hook for metrics.
 	Fetched func(issuer IssuerURL, took time.Duration, err error)
@@ -33,6 +36,7 @@ type issuer struct {
 	Issuer
 	algorithms allowedAlgorithms
 	keys       *keySource
+	around     func(ctx context.Context, check func() error) error
 }
 
 // IssuerStatus says how one issuer's keys are.
@@ -80,6 +84,9 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Around == nil {
+		o.Around = func(_ context.Context, check func() error) error { return check() }
+	}
 	if o.Fetched == nil {
 		o.Fetched = func(IssuerURL, time.Duration, error) {}
 	}
@@ -102,6 +109,7 @@ func (v *Verifier) add(config Issuer, opts Options) error {
 		Issuer:     config,
 		algorithms: allowed(config.Algorithms),
 		keys:       newKeySource(config, fetcher.fetch, opts),
+		around:     opts.Around,
 	}
 	v.issuers[config.URL] = i
 	v.order = append(v.order, i)

@@ -31,7 +31,7 @@ type authorizer struct {
 }
 
 // startAuthorizer listens on address, which is 127.0.0.1:0 or unix:///path.
-func startAuthorizer(t *testing.T, address string, answer *authv3.CheckResponse) *authorizer {
+func startAuthorizer(t *testing.T, address string, answer *authv3.CheckResponse, options ...grpc.ServerOption) *authorizer {
 	t.Helper()
 	network, path := "tcp", address
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
@@ -41,7 +41,7 @@ func startAuthorizer(t *testing.T, address string, answer *authv3.CheckResponse)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authorizer{Address: address, answer: answer, server: grpc.NewServer()}
+	a := &authorizer{Address: address, answer: answer, server: grpc.NewServer(options...)}
 	if network == "tcp" {
 		a.Address = listener.Addr().String()
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
 
 	"github.com/extauthz/extauthz/internal/echo"
 	"github.com/extauthz/extauthz/internal/extauthztest/envoytest"
@@ -20,9 +21,9 @@ type stack struct {
 	upstream *echo.Server
 }
 
-func startStack(t *testing.T, answer *authv3.CheckResponse, edit func(map[string]any)) stack {
+func startStack(t *testing.T, answer *authv3.CheckResponse, edit func(map[string]any), options ...grpc.ServerOption) stack {
 	t.Helper()
-	s := stack{authz: startAuthorizer(t, "127.0.0.1:0", answer), upstream: envoytest.NewUpstream(t)}
+	s := stack{authz: startAuthorizer(t, "127.0.0.1:0", answer, options...), upstream: envoytest.NewUpstream(t)}
 	s.envoy = envoytest.Start(t, envoytest.Options{Authz: s.authz.Address, Upstream: s.upstream.Address, Edit: edit})
 	return s
 }

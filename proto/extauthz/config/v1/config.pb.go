@@ -2555,7 +2555,8 @@ type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The least severe level that is logged.
 	Level *string `protobuf:"bytes,1,opt,name=level,proto3,oneof" json:"level,omitempty"`
-	// The share of allowed decisions that are logged, from 0 (none) to 1 (all). Denied ones are always logged.
+	// The share of allowed decisions that are logged, from 0 (none) to 1 (all). Denied ones are always logged,
+	// but of those that are turned away because of overload one a second.
 	AllowSampleRate *float64 `protobuf:"fixed64,2,opt,name=allow_sample_rate,json=allowSampleRate,proto3,oneof" json:"allow_sample_rate,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
