@@ -61,6 +61,7 @@ func checksOfCredentials() map[string]singleCheck {
 		"virtual keys are off":            {directWorld, SourceVirtualKey, func(w *world) { w.VirtualKeys = false }, "token_malformed"},
 		"an unknown key":                  {directWorld, SourceVirtualKey, noKeys, "key_unknown"},
 		"an unknown key, a public route":  {public(directWorld), SourcePublic, noKeys, "key_unknown"},
+		"a key with a token's two dots":   {directWorld, SourceVirtualKey, func(w *world) { w.Key = "sk-a.b.c" }, "token_malformed"},
 		"a key for mapped callers only":   {directWorld, SourceVirtualKey, func(w *world) { w.Keys[0].JWTOnly = true }, "key_unknown"},
 		"admitted":                        {mappedWorld, mapping.SourceMapping, func(w *world) { w.Policy.Roles = []teams.Grant{{Name: "ops"}} }, "role_missing"},
 		"placed":                          {mappedWorld, mapping.SourceMapping, func(w *world) { w.Teams[0].Blocked = true }, "team_blocked"},

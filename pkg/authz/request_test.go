@@ -293,6 +293,7 @@ func TestModel(t *testing.T) {
 		"realtime":                    {path("/v1/realtime?model=gpt-4o", method("GET"), noBody), known("gpt-4o"), nil},
 		"realtime, unseen body":       {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("content-length", "9") }), unreadable, nil},
 		"realtime, body of no length": {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("transfer-encoding", "chunked") }), unreadable, nil},
+		"realtime, two lengths":       {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("content-length", "0", "content-length", "9") }), unreadable, nil},
 		"realtime, empty body":        {path("/v1/realtime?model=gpt-4o", method("GET"), noBody, func(h *httpRequest) { h.HeaderMap = rawHeaders("content-length", "0") }), known("gpt-4o"), nil},
 		"realtime, none":              {path("/v1/realtime", method("GET"), noBody), unreadable, nil},
 		"file upload":                 {path("/v1/files", header("content-type", "multipart/form-data")), absent, nil},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"sync"
@@ -29,7 +30,9 @@ func TestNoMatch(t *testing.T) {
 	const fallback, registered = mapping.SourceFallback, mapping.SourceAutoRegister
 	pass, down := outcome{source: fallback}, outcome{err: errDown}
 	deny := func(err error) outcome { return outcome{err: err} }
-	for _, line := range []struct {
+	one, rule := newFixture(t, ""), mapping.Rule{}
+	rule.Claim = one.config.Rules[issuer].Claim
+	for n, line := range []struct {
 		situation string
 		policy    mapping.NoMatch
 		want      outcome
@@ -56,12 +59,13 @@ func TestNoMatch(t *testing.T) {
 		{"a policy nobody knows", "other", deny(mapping.ErrNoMapping), true},
 	} {
 		for _, shadow := range []bool{false, true} {
-			f, s := newFailingFor(t, line.policy, time.Hour)
-			f.config.Rules[issuer] = mapping.Rule{Claim: f.config.Rules[issuer].Claim, NoMatch: line.policy, Shadow: shadow}
+			f, s := one.failing(t, time.Hour)
+			rule.NoMatch, rule.Shadow = line.policy, shadow
+			f.config.Rules = map[token.IssuerURL]mapping.Rule{issuer: rule}
 			f.config.RegistrationsPerMinute = 2
-			f.config.MaxKeysPerTeam = 5
 			r := mapping.NewResolver(f.config, f.cached)
-			values := map[string]any{"client_id": "new"}
+			client := fmt.Sprintf("%d %v ", n, shadow)
+			values := map[string]any{"client_id": client + "new"}
 			switch line.situation {
 			case "no claim":
 				values = map[string]any{"client_id": 7}
@@ -72,15 +76,15 @@ func TestNoMatch(t *testing.T) {
 			case "no room":
 				f.config.MaxKeysPerTeam = 1
 				r = mapping.NewResolver(f.config, f.cached)
-				_, _ = f.with(r, "first", "a")
+				_, _ = f.with(r, client+"first", "a")
 			case "rate spent", "rate spent, asked again":
-				_, _ = f.with(r, "first", "a")
-				_, _ = f.with(r, "second", "b")
+				_, _ = f.with(r, client+"first", "a")
+				_, _ = f.with(r, client+"second", "b")
 				if line.situation != "rate spent" {
-					_, _ = f.with(r, "new", "a") // its absence is cached
+					_, _ = f.with(r, client+"new", "a") // its absence is cached
 				}
 			case "switched off":
-				f.apply(mapped("new", operatorsKey("a"), false))
+				f.apply(mapped(client+"new", operatorsKey("a"), false))
 			}
 			record := &trace.Record{}
 			got, err := r.Resolve(trace.With(t.Context(), record), token.Claims{Issuer: issuer, Values: values},

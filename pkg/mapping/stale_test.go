@@ -53,17 +53,22 @@ func newFailing(t *testing.T, policy mapping.NoMatch) (*fixture, *failing) {
 // newFailingFor is newFailing with rows that live for as long.
 func newFailingFor(t *testing.T, policy mapping.NoMatch, ttl time.Duration) (*fixture, *failing) {
 	t.Helper()
-	f := newFixture(t, policy)
-	s := &failing{Store: f.store}
+	return newFixture(t, policy).failing(t, ttl)
+}
+
+// failing is another process on the same store, which a test takes away from it.
+func (f *fixture) failing(t *testing.T, ttl time.Duration) (*fixture, *failing) {
+	t.Helper()
+	other, s := *f, &failing{Store: f.store}
 	var err error
-	if f.cached, err = mapping.NewCached(s, mapping.CacheOptions{
+	if other.cached, err = mapping.NewCached(s, mapping.CacheOptions{
 		MappingTTL: ttl, AbsentTTL: ttl, KeyTTL: ttl, ServeStale: time.Hour,
 		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.cached.Close)
-	return f, s
+	t.Cleanup(other.cached.Close)
+	return &other, s
 }
 
 // resolve resolves a caller of team a, and reports whether the decision is marked.
