@@ -15,7 +15,7 @@ import (
 	"github.com/extauthz/extauthz/pkg/token"
 )
 
-var cachedClients = flag.Int("clients", 20_000, "mappings, each with a key of its own, of TestMemory")
+var cachedClients = flag.Int("clients", 5_000, "mappings, each with a key of its own, of TestMemory")
 
 // clientBytes is what a client whose mapping and key are cached may take. A million take 1.2 GB.
 const clientBytes = 1300

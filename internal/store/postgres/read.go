@@ -12,16 +12,11 @@ import (
 )
 
 const (
-	// selectMapped is the issuer's own mapping or, if it has none, that of any issuer, and the key that it names. Each
-	// row is found by its unique index.
+	// selectMapped is the issuer's own mapping and that of any issuer, each with the key that it names. To choose one here
+	// would take a sort.
 	selectMapped = `SELECT m.*, k.*
-		FROM (
-			SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3
-			UNION ALL
-			SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer = '' AND claim = $2 AND value = $3
-				AND NOT EXISTS (SELECT FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3)
-			LIMIT 1
-		) AS m LEFT JOIN LATERAL (SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = key_id) AS k ON true`
+		FROM (SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer IN ($1, '') AND claim = $2 AND value = $3) AS m
+			LEFT JOIN LATERAL (SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = key_id) AS k ON true`
 	selectOwnMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
 		WHERE issuer = $1 AND claim = $2 AND value = $3`
 	selectKey          = `SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = $1`
@@ -47,8 +42,16 @@ func (s *Store) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.M
 	if err != nil {
 		return nil, nil, translate(ctx, "read mapping", err)
 	}
-	found, err := pgx.CollectExactlyOneRow(result, func(row pgx.CollectableRow) (mapped, error) { return scanMapped(row, 0) })
-	return found.mapping, found.key, translate(ctx, "read mapping", err)
+	found, err := pgx.CollectRows(result, func(row pgx.CollectableRow) (mapped, error) { return scanMapped(row, 0) })
+	switch {
+	case err != nil:
+		return nil, nil, translate(ctx, "read mapping", err)
+	case len(found) == 0:
+		return nil, nil, teams.ErrNotFound
+	case len(found) > 1 && found[0].mapping.Issuer == "":
+		return found[1].mapping, found[1].key, nil
+	}
+	return found[0].mapping, found[0].key, nil
 }
 
 // Key is documented on [mapping.Store].

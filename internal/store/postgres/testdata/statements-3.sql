@@ -58,13 +58,8 @@ UPDATE virtual_keys SET blocked = true, updated_at = now() WHERE id = $1
 
 -- name: selectMapped
 SELECT m.*, k.*
-		FROM (
-			SELECT issuer, claim, value, key_id, active, auto_registered FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3
-			UNION ALL
-			SELECT issuer, claim, value, key_id, active, auto_registered FROM jwt_key_mappings WHERE issuer = '' AND claim = $2 AND value = $3
-				AND NOT EXISTS (SELECT FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3)
-			LIMIT 1
-		) AS m LEFT JOIN LATERAL (SELECT id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
+		FROM (SELECT issuer, claim, value, key_id, active, auto_registered FROM jwt_key_mappings WHERE issuer IN ($1, '') AND claim = $2 AND value = $3) AS m
+			LEFT JOIN LATERAL (SELECT id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
 		blocked, auto_registered, jwt_only, expires_at, idle_timeout, idle_expires_at, sealed, max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit FROM virtual_keys WHERE id = key_id) AS k ON true
 
 -- name: selectOwnMapping
