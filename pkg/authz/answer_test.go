@@ -147,7 +147,7 @@ func TestHeadersOfADenial(t *testing.T) {
 // A failure that is no outage is never left to Envoy's failure mode, even where outages are.
 func TestOutages(t *testing.T) {
 	for _, o := range Outcomes() {
-		want := slices.Contains([]Reason{"issuer_unavailable", "deadline_exceeded", "store_unavailable"}, o.Reason)
+		want := slices.Contains([]Reason{"issuer_unavailable", "deadline_exceeded", "overloaded", "store_unavailable"}, o.Reason)
 		if o.outage() != want {
 			t.Errorf("%s: an outage %v", o.Reason, o.outage())
 		}
