@@ -25,6 +25,7 @@ import (
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
+	configv1 "github.com/extauthz/extauthz/proto/extauthz/config/v1"
 )
 
 // flooded is a server as `extauthz serve` wires it, with the default bounds, over SQLite, in this process.
@@ -33,6 +34,7 @@ type flooded struct {
 	issuer  *issuertest.Issuer
 	server  *authz.Server
 	metrics *telemetry.Metrics
+	stored  *configv1.Store
 }
 
 // realClients are mapped; everybody else is not.
@@ -50,45 +52,44 @@ func floodSize() (clients int, remembered int64) {
 
 func newFlooded(t *testing.T) *flooded {
 	t.Helper()
-	f := &flooded{t: t, metrics: telemetry.NewMetrics("test"),
-		issuer: issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms("ES256"))}
 	_, remembered := floodSize()
-	c, err := config.Parse("extauthz.yaml", []byte(fmt.Sprintf(`
-server: {check_timeout: 10s}
-store: {url: "sqlite:%s", timeout: 9s}
-cache: {ttl: 1h, max_entries: 2000, max_absent_entries: %d}
-issuers: [{issuer: %s, audiences: [llm-gateway], claims: {user_id: sub, team_id: team}}]
-mapping: {claim: sub, no_match: reject, cache_ttl: 1h}
-`, filepath.Join(t.TempDir(), "extauthz.db"), remembered, f.issuer.URL())), func(string) (string, bool) { return "", false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, err := openRows(t.Context(), c, f.metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(rows.close)
-	watching, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); rows.store.Watch(watching, rows.changes) }()
-	t.Cleanup(func() { stop(); <-ended })
 	text := strings.Builder{}
 	text.WriteString("teams: [{id: a}]\nkeys:\n- {alias: k, secret: sk-0123456789abcdef, team_id: a}\nmappings:\n")
 	for n := range realClients {
 		fmt.Fprintf(&text, "- {claim: sub, value: real-%d, key: k}\n", n)
 	}
-	set, _, err := resource.Parse("resources.yaml", []byte(text.String()))
+	return newInProcess(t, fmt.Sprintf("cache: {ttl: 1h, max_entries: 2000, max_absent_entries: %d}\n"+
+		"mapping: {claim: sub, no_match: reject, cache_ttl: 1h}\n", remembered), text.String(), parts{}, token.Options{})
+}
+
+// newInProcess wires a server with more configuration, and these parts of it.
+func newInProcess(t *testing.T, more, resources string, p parts, options token.Options) *flooded {
+	t.Helper()
+	f := &flooded{t: t, metrics: telemetry.NewMetrics("test"),
+		issuer: issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms("ES256"))}
+	c, err := config.Parse("extauthz.yaml", []byte(fmt.Sprintf(`
+server: {check_timeout: 10s}
+store: {url: "sqlite:%s", timeout: 9s}
+issuers: [{issuer: %s, audiences: [llm-gateway], claims: {user_id: sub, team_id: team}}]
+%s`, filepath.Join(t.TempDir(), "extauthz.db"), f.issuer.URL(), more)), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rows.store.Apply(t.Context(), set); err != nil {
-		t.Fatal(err)
-	}
-	verifier, err := token.NewVerifier(issuersOf(c), token.Options{})
+	p.rows, err = openRows(t.Context(), c, f.metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := decisionsOf(c, parts{verifier: verifier, rows: rows})
+	t.Cleanup(p.rows.close)
+	watching, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); p.rows.store.Watch(watching, p.rows.changes) }()
+	t.Cleanup(func() { stop(); <-ended })
+	f.stored = c.GetStore()
+	f.apply(resources)
+	if p.verifier, err = token.NewVerifier(issuersOf(c), options); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := decisionsOf(c, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +98,23 @@ mapping: {claim: sub, no_match: reject, cache_ttl: 1h}
 		t.Fatal(err)
 	}
 	return f
+}
+
+// apply applies resources as another process does.
+func (f *flooded) apply(resources string) {
+	f.t.Helper()
+	set, _, err := resource.Parse("resources.yaml", []byte(resources))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	other, err := openStore(f.t.Context(), f.stored)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Apply(f.t.Context(), set); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // expect sends the request of a client and requires the reason of a denial, "" for none. It may be called from any
@@ -112,6 +130,10 @@ func (f *flooded) ask(client string, options ...localissuer.MintOption) (reason 
 	if err != nil {
 		return err.Error()
 	}
+	return f.send(bearer)
+}
+
+func (f *flooded) send(bearer string) (reason string) {
 	body := `{"model":"gpt-4o"}`
 	out, err := f.server.Check(context.Background(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
 		Http: &authv3.AttributeContext_HttpRequest{

@@ -98,8 +98,9 @@ func grpcOptions(s *configv1.Server, creds credentials.TransportCredentials) aut
 type parts struct {
 	verifier authz.Verifier
 	rows     *rows
-	seals    *keysetFile    // nil: keys are not sealed
-	callers  *authz.Callers // nil: every token is verified each time
+	seals    *keysetFile      // nil: keys are not sealed
+	callers  *authz.Callers   // nil: every token is verified each time
+	now      func() time.Time // the clock of tokens, keys, budgets and bounds; nil means time.Now
 }
 
 // decisionsOf returns what a server needs to decide by the configuration, but for its observer.
@@ -132,6 +133,7 @@ func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, e
 	if err != nil {
 		return nil, err
 	}
+	declared.Now = p.now
 	policy, err := teams.NewPolicy(declared, directory, p.rows.registrar)
 	if err != nil {
 		return nil, err
@@ -150,6 +152,10 @@ func newAuthorizer(c *configv1.Config, v variant, p parts) (*authz.Authorizer, e
 		VirtualKeys:       c.GetCredentials().GetVirtualKeys(),
 		Now:               time.Now,
 	}
+	if p.now != nil {
+		a.Now = p.now
+	}
+	mappings.Now = p.now
 	if p.seals != nil {
 		mappings.Seal = p.seals.seal
 	}
