@@ -60,6 +60,9 @@ ENVOY = $(or $(EXTAUTHZ_ENVOY),$(firstword $(wildcard $(CACHE)/envoy/lib/python3
 TESTFLAGS ?=
 # What `make test` covers.
 PACKAGES ?= ./...
+# How many requests `make test-faults` sends, at least, and how long `make soak` lasts.
+CHECKS ?= 1000000
+SOAK ?= 30m
 # Time for each target of `make fuzz`.
 FUZZTIME ?= 10s
 # Rounds of `make bench`, and more flags, for example BENCHFLAGS='-only warm -report bench.json'.
@@ -70,7 +73,7 @@ BUILDVCS ?= auto
 # The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
 VULNDB ?= https://vuln.go.dev
 
-.PHONY: help build test test-keycloak flood bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
+.PHONY: help build test test-keycloak test-faults soak flood bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
   licenses reproducible image deps tools envoy keycloak openbao clean
 
 help: ## List the targets
@@ -85,6 +88,15 @@ test: deps ## Run every test with the race detector: units, both databases, real
 
 test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java and Maven)
 	go test -race -count=1 -timeout 10m -tags keycloak -run TestKeycloak $(TESTFLAGS) ./internal/e2e
+
+test-faults: envoy ## Break everything while a million requests are answered (half an hour); CHECKS=1 does each fault once
+	@build/servers.sh postgresql
+	go test -count=1 -timeout 90m -tags faults -v -run '^(TestFaults|TestRollingRestartUnderLoad|TestRevocationUnderLoad)$$' ./internal/e2e \
+	  -checks $(CHECKS)
+
+soak: envoy ## Look for growth in three replicas under load for SOAK (30m)
+	@build/servers.sh postgresql
+	go test -count=1 -timeout 0 -tags faults -v -run '^TestSoak$$' ./internal/e2e -soak $(SOAK)
 
 bench: envoy ## Measure a check's cost beside a server that decides nothing; on a quiet machine, some minutes
 	@build/servers.sh postgresql

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/extauthz/extauthz/internal/extauthztest/envoytest"
+	"github.com/extauthz/extauthz/internal/telemetry"
 	"github.com/extauthz/extauthz/pkg/authz"
 )
 
@@ -196,5 +199,33 @@ func TestTokenRules(t *testing.T) {
 	}
 	if named < 60 {
 		t.Errorf("%s names only %d functions and tests", tokens, named)
+	}
+}
+
+// Metrics that the pages for operators name exist.
+func TestNamesOfMetrics(t *testing.T) {
+	described := make(chan *prometheus.Desc, 1000)
+	telemetry.NewMetrics("test").Registry.Describe(described)
+	close(described)
+	var all strings.Builder
+	for d := range described {
+		all.WriteString(d.String())
+	}
+	name := regexp.MustCompile(`^(extauthz_[a-z_]+)(\{[^}]*\})?( \d)?$`)
+	found := 0
+	for _, page := range []string{operations, "docs/reliability.md"} {
+		for _, word := range coded(withoutBlocks(t, page)) {
+			match := name.FindStringSubmatch(word)
+			if match == nil || match[1] == "extauthz_changes" { // PostgreSQL's channel
+				continue
+			}
+			found++
+			if !strings.Contains(all.String(), `"`+match[1]+`"`) {
+				t.Errorf("%s names the metric %s, which does not exist", page, match[1])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names were found", found)
 	}
 }

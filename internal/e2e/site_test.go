@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +43,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "extauthz")
-	build := exec.Command("go", "build", "-race", "-o", binary, "github.com/extauthz/extauthz/cmd/extauthz")
+	build := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, buildFlags, []string{"github.com/extauthz/extauthz/cmd/extauthz"})...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the binary: %v\n%s", err, out)
 		return 1
@@ -57,6 +59,10 @@ type site struct {
 	upstream *echo.Server
 	config   string
 	servers  []*server
+	// wrapper is the program that starts the binary, with its arguments, if there is one.
+	wrapper []string
+	// quiet keeps what the servers log of decisions out of memory.
+	quiet bool
 }
 
 // plan says what a site is made of.
@@ -65,7 +71,7 @@ type plan struct {
 	config string
 	// resources is applied to the store before the servers start.
 	resources string
-	// servers is how many there are; 0 means 1.
+	// servers is how many there are; 0 means 1, -1 none.
 	servers int
 	// issuers are trusted instead of the site's own.
 	issuers string
@@ -88,6 +94,8 @@ type plan struct {
 	noEnvoy bool
 	// checkTimeout and storeTimeout are the servers' own; empty means 5s and 2s.
 	checkTimeout, storeTimeout string
+	// wrapper is the site's.
+	wrapper []string
 }
 
 // claims is where the tests' tokens carry the identity.
@@ -98,7 +106,7 @@ const claims = `
 func newSite(t *testing.T, store database, p plan) *site {
 	t.Helper()
 	s := &site{
-		t: t, store: store, upstream: envoytest.NewUpstream(t),
+		t: t, store: store, upstream: envoytest.NewUpstream(t), wrapper: p.wrapper,
 		issuer: issuertest.New(t, localissuer.Audience("llm-gateway"), localissuer.Algorithms("ES256")),
 	}
 	s.config = filepath.Join(t.TempDir(), "extauthz.yaml")
@@ -119,7 +127,7 @@ func newSite(t *testing.T, store database, p plan) *site {
 	if p.resources != "" {
 		s.apply(p.resources)
 	}
-	for range max(1, p.servers) {
+	for range max(0, cmp.Or(p.servers, 1)) {
 		s.servers = append(s.servers, s.serve(p))
 	}
 	return s
@@ -128,7 +136,8 @@ func newSite(t *testing.T, store database, p plan) *site {
 // cli runs a command of the binary, which must succeed, and returns its standard output.
 func (s *site) cli(args ...string) string {
 	s.t.Helper()
-	command := exec.CommandContext(s.t.Context(), binary, args...)
+	line := slices.Concat(s.wrapper, []string{binary}, args)
+	command := exec.CommandContext(s.t.Context(), line[0], line[1:]...)
 	command.Env = environment()
 	out, err := command.Output()
 	if err != nil {
@@ -176,6 +185,7 @@ type server struct {
 	upstream  *echo.Server
 	ready     chan struct{}
 	ended     chan struct{}
+	quiet     bool
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -183,23 +193,7 @@ type server struct {
 
 func (s *site) serve(p plan) *server {
 	s.t.Helper()
-	v := &server{t: s.t, upstream: s.upstream, ended: make(chan struct{})}
-	v.command = exec.Command(binary, "serve", "--config", s.config)
-	v.command.Env = environment()
-	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	v.command.Stderr = os.Stderr
-	out, err := v.command.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := v.command.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	started := make(chan struct{})
-	v.ready = make(chan struct{})
-	go v.readLog(out, started)
-	s.t.Cleanup(v.stop)
-	v.await("listen", started)
+	v := s.start(s.config)
 	options := envoytest.Options{ConfigFile: p.envoyFile, Authz: v.address, Upstream: cmp.Or(p.upstream, s.upstream.Address), Edit: p.envoy}
 	if p.socket {
 		options.ConfigFile, options.Authz = envoytest.Sidecar, "unix://"+v.address
@@ -211,6 +205,29 @@ func (s *site) serve(p plan) *server {
 		return v
 	}
 	v.envoy = envoytest.Start(s.t, options)
+	return v
+}
+
+// start starts a process of the binary and waits until it listens.
+func (s *site) start(config string) *server {
+	s.t.Helper()
+	v := &server{t: s.t, upstream: s.upstream, ready: make(chan struct{}), ended: make(chan struct{}), quiet: s.quiet}
+	line := slices.Concat(s.wrapper, []string{binary, "serve", "--config", config})
+	v.command = exec.Command(line[0], line[1:]...)
+	v.command.Env = environment()
+	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	v.command.Stderr = os.Stderr
+	out, err := v.command.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := v.command.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	started := make(chan struct{})
+	go v.readLog(out, started)
+	s.t.Cleanup(v.stop)
+	v.await("listen", started)
 	return v
 }
 
@@ -229,6 +246,9 @@ func (v *server) readLog(out io.Reader, started chan<- struct{}) {
 	defer close(v.ended)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
+		if v.quiet && bytes.Contains(lines.Bytes(), []byte(`"msg":"decision"`)) && !secret.Match(lines.Bytes()) {
+			continue
+		}
 		v.mu.Lock()
 		v.log.WriteString(lines.Text() + "\n")
 		v.mu.Unlock()
@@ -254,6 +274,9 @@ func (v *server) logged() string {
 
 // stop ends the process as Kubernetes does and requires a clean exit.
 func (v *server) stop() {
+	if v.command.ProcessState != nil {
+		return // a test has ended it
+	}
 	_ = v.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-v.ended:
@@ -271,10 +294,12 @@ func (v *server) stop() {
 	}
 }
 
-// checkLeaks requires that nothing secret was logged: no segment of a token (each starts with the
-// base64url of {"), no key, no key's hash, no password.
+// secret is what must not be logged: a segment of a token (each starts with the base64url of {"), a key, a key's hash,
+// a password.
+var secret = regexp.MustCompile(`eyJ|sk-|[0-9a-f]{64}|hunter2`)
+
+// checkLeaks requires that nothing secret was logged.
 func (v *server) checkLeaks() {
-	secret := regexp.MustCompile(`eyJ|sk-|[0-9a-f]{64}|hunter2`)
 	if found := secret.FindString(v.logged()); found != "" {
 		v.t.Errorf("the log holds %q:\n%s", found, v.logged())
 	}
