@@ -12,10 +12,11 @@ var buildFlags = []string{"-trimpath"}
 
 var (
 	checks = flag.Int("checks", 1_000_000, "how many requests TestFaults sends, at least")
+	most   = flag.Duration("most", time.Hour, "how long TestFaults lasts at most, after the first round")
 	only   = flag.String("only", "", "part of the names of the faults that TestFaults causes")
 )
 
 // form is how much TestFaults does.
 func form() extent {
-	return extent{all: true, only: *only, checks: *checks, hold: 3 * time.Second, drain: "5s"}
+	return extent{all: true, only: *only, checks: *checks, most: *most, hold: 3 * time.Second, drain: "5s"}
 }

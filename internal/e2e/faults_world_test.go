@@ -106,7 +106,8 @@ func (w *world) front(tree map[string]any) {
 	for _, r := range w.replicas[1:] {
 		addEndpoint(w.t, envoytest.Cluster(tree, "extauthz"), r.address)
 	}
-	envoytest.ExtAuthz(tree)["grpc_service"].(map[string]any)["timeout"] = "2s" // three machines' work is on one: this and check_timeout are longer than the default
+	// Three machines' work is on one: this and check_timeout are longer than the defaults.
+	envoytest.ExtAuthz(tree)["grpc_service"].(map[string]any)["timeout"] = "2s"
 	hcm := envoytest.HCM(tree)
 	delete(hcm, "access_log")
 	var seen []any
