@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -34,6 +35,9 @@ func save(t *testing.T, change func(*figures.Report)) {
 	change(&r)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(*report), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(*report, append(data, '\n'), 0o600); err != nil {
