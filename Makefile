@@ -103,7 +103,7 @@ soak: envoy ## Look for growth in three replicas under load for SOAK (30m)
 
 bench: envoy ## Measure a check's cost beside a server that decides nothing; on a quiet machine, some minutes
 	@build/servers.sh postgresql
-	go test ./internal/bench -count=1 -timeout 60m -v -rounds $(ROUNDS) -burst 600ms \
+	go test ./internal/bench -count=1 -timeout 60m -v -run '^Test(Compare|Envoy)$$' -rounds $(ROUNDS) -burst 600ms \
 	  $(if $(SAVE),-report $(CURDIR)/$(FIGURES)) $(BENCHFLAGS)
 
 scale: ## Measure PostgreSQL with ROWS (10 million) mappings: an hour or more, 10 GB of disk; ROWS=1000000 takes minutes

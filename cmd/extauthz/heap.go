@@ -41,7 +41,8 @@ func watchHeap(ctx context.Context) {
 	}
 }
 
-// heapGrowth returns the growth in percent of a live heap of so many bytes.
+// heapGrowth returns the growth in percent of a live heap of so many bytes: at most three times as much, because what is
+// live may grow before the next look.
 func heapGrowth(live uint64) int {
-	return int(max(100, min(1000, 100*heapHeadroom/max(live, 1))))
+	return int(max(100, min(300, 100*heapHeadroom/max(live, 1))))
 }

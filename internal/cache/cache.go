@@ -386,7 +386,9 @@ func (c *Cache[K, V]) Add(key K, value V, since Instant) {
 	close(f.done)
 	c.mu.Lock()
 	_, busy := c.flights[key]
-	if _, fresh := c.lookup(key); fresh || busy || c.closed || !c.lasts(f.era) {
+	old, fresh := c.lookup(key)
+	newer := old != nil && (fresh || old.loaded > since.elapsed)
+	if newer || busy || c.closed || !c.lasts(f.era) {
 		c.mu.Unlock()
 		return
 	}

@@ -401,3 +401,29 @@ func TestAddDuringALoad(t *testing.T) {
 	}
 	expect(t, c, "a", 1, true)
 }
+
+// What was seen to be gone since does not come back in an outage, however late the older value is added.
+func TestAddOfAnOlderValue(t *testing.T) {
+	s, clock := &source{rows: map[string]int{}}, &clock{}
+	feed := cache.NewFeed(3*time.Second, clock.now)
+	feed.Open(clock.now())
+	c, err := cache.New(cache.Options[string, int]{
+		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute, ServeStale: time.Minute,
+		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute, Feed: feed,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	began := c.Now()
+	clock.advance(time.Second)
+	expectAbsent(t, c, "a", false)
+	clock.advance(3 * time.Second) // nobody confirms the absence
+	c.Add("a", 7, began)
+	s.mu.Lock()
+	s.err = errors.New("down")
+	s.mu.Unlock()
+	if got, origin, err := c.Get(t.Context(), "a"); !errors.Is(err, errAbsent) {
+		t.Errorf("got %d, origin %d, %v", got, origin, err)
+	}
+}

@@ -51,15 +51,19 @@ func (s *Server) admit(ctx context.Context) (answer []byte) {
 	return r.overloaded
 }
 
-// begin decides, unless no time is left for it.
+// begin decides, unless no time is left for it. In shadow mode the request passes all the same, so its headers are known.
 func (r *rules) begin(ctx *checkContext, p *profile, in *wire.Request, d *Decision) error {
-	if r.late(ctx, admission.Waited(ctx)) {
-		return errLate
+	late, err := r.late(ctx, admission.Waited(ctx)), ctx.Err()
+	switch {
+	case late:
+		err = errLate
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%w: %w", errDeadline, err)
+	default:
+		return p.safely(ctx, in, d)
 	}
-	if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", errDeadline, err)
-	}
-	return p.safely(ctx, in, d)
+	d.Request.headers, _ = headersFrom(in) //nolint:errcheck // what is wrong with them no longer matters
+	return err
 }
 
 func lateDecision() *Decision { return &Decision{Err: errLate, Outcome: outcomeOf(errLate)} }

@@ -13,22 +13,23 @@ import (
 type headers []wire.RawHeader
 
 // headersFrom reads the one form in which Envoy sent the headers. The joined form and the raw form
-// are never mixed: with both, two parts of a system would see two requests. The raw form is changed in place.
-func headersFrom(in *wire.Request) (headers, error) {
+// are never mixed: with both, two parts of a system would see two requests. The raw form is changed in place. With an error
+// come all headers whose names are known.
+func headersFrom(in *wire.Request) (h headers, err error) {
 	if len(in.Headers) > 0 && len(in.HeaderMap) > 0 {
-		return nil, fmt.Errorf("%w: both forms of headers", ErrRequestMalformed)
+		err = fmt.Errorf("%w: both forms of headers", ErrRequestMalformed)
 	}
-	h := headers(in.HeaderMap)
+	h = headers(in.HeaderMap)
 	for name, value := range in.Headers {
 		h = append(h, wire.RawHeader{Name: name, Value: value})
 	}
 	for n := range h {
 		if h[n].Value != "" && h[n].Raw != "" && h[n].Value != h[n].Raw {
-			return nil, fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
+			err = fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
 		}
 		h[n] = wire.RawHeader{Name: strings.ToLower(h[n].Name), Value: cmp.Or(h[n].Value, h[n].Raw)}
 	}
-	return h, nil
+	return h, err
 }
 
 // first returns the first value of a header, and how often the header was sent.

@@ -117,15 +117,30 @@ func (n *modelNames) model(carried bool) (teams.Model, error) {
 	return teams.Model{State: teams.ModelAbsent}, nil
 }
 
+// maxPathForms is more than any API's path has.
+const maxPathForms = 8
+
 // addPath reads the forms that carry the model in the path: Azure's (/deployments/NAME/ACTION,
 // /engines/NAME/ACTION), Google's (/models/NAME:action, /tunedModels/NAME:action) and Bedrock's
 // (/model/NAME/ACTION). A name may itself hold slashes, as LiteLLM's routes let it; names of segments
 // are compared without regard to case, as some upstreams do.
+//
+// Each form reads what is left of the path. With more than maxPathForms of them nobody knows which one counts, and to read
+// them would take time that grows with the square of the path's length, before the caller is known.
 func (n *modelNames) addPath(path string) {
+	forms := 0
 	for rest, more := path, true; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		switch strings.ToLower(segment) {
+		segment = strings.ToLower(segment)
+		switch segment {
+		case "deployments", "engines", "models", "tunedmodels", "model":
+			if forms++; forms > maxPathForms {
+				n.ambiguous = true
+				return
+			}
+		}
+		switch segment {
 		case "deployments", "engines":
 			n.addAction(rest, "chat/completions", "completions", "embeddings", "images/generations", "images/edits",
 				"audio/speech", "audio/transcriptions", "audio/translations", "responses", "rerank")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
+	"github.com/extauthz/extauthz/pkg/token"
 )
 
 // partialBodyHeader is written by Envoy, which drops a client's copy: "true" if the body was cut,
@@ -26,29 +27,30 @@ type requestReader struct {
 	models   *modelReader
 }
 
-// read returns the request. It takes over the list of headers.
-func (rr *requestReader) read(in *wire.Request) (Request, error) {
+// read returns the request. It takes over the list of headers, and returns it with an error as well: in shadow mode the
+// request goes on.
+func (rr *requestReader) read(in *wire.Request) (r Request, err error) {
 	if !in.HTTP {
-		return Request{}, fmt.Errorf("%w: no HTTP attributes", ErrRequestMalformed)
+		return r, fmt.Errorf("%w: no HTTP attributes", ErrRequestMalformed)
+	}
+	if r.headers, err = headersFrom(in); err != nil {
+		return r, err
 	}
 	if err := checkMethodAndHost(in.Method, in.Host); err != nil {
-		return Request{}, err
+		return r, err
 	}
 	path, query, err := canonicalTarget(in.Path)
 	if err != nil {
-		return Request{}, err
+		return r, err
 	}
-	r := Request{Request: teams.Request{Method: in.Method, Path: path}}
-	if r.headers, err = headersFrom(in); err != nil {
-		return Request{}, err
-	}
+	r.Method, r.Path = in.Method, path
 	if err := rr.readSelector(&r); err != nil {
-		return Request{}, err
+		return r, err
 	}
 	body := in.RawBody
 	if in.Body != "" {
 		if len(body) > 0 {
-			return Request{}, fmt.Errorf("%w: both forms of the body", ErrRequestMalformed)
+			return r, fmt.Errorf("%w: both forms of the body", ErrRequestMalformed)
 		}
 		body = []byte(in.Body)
 	}
@@ -56,12 +58,17 @@ func (rr *requestReader) read(in *wire.Request) (Request, error) {
 	return r, err
 }
 
+// readSelector reads the team that the client asks for. It may become the key of a cached row, so it must not hold on to
+// the memory of the whole message.
 func (rr *requestReader) readSelector(r *Request) error {
 	if rr.selector == "" {
 		return nil
 	}
 	team, err := r.headers.one(rr.selector)
-	r.Team = teams.TeamID(team)
+	if len(team) > token.MaxValueBytes {
+		return fmt.Errorf("%w: header %s is too long", ErrRequestMalformed, rr.selector)
+	}
+	r.Team = teams.TeamID(strings.Clone(team))
 	return err
 }
 
