@@ -41,6 +41,10 @@ func (g *Gate) Do(ctx context.Context, call func() error) error {
 		return err
 	}
 	defer func() { <-g.places }()
+	// Work that is dear lets all that can run go first. Otherwise those who come would find the gate open, one after
+	// another, each with its work just done; the queue would be in Go's scheduler, where who has dear work and who has not
+	// wait alike. Whoever is handed a place would run at once, ahead of all others, and so on with the next.
+	runtime.Gosched()
 	return call()
 }
 
@@ -60,9 +64,6 @@ func (g *Gate) enter(ctx context.Context) error {
 	defer late.Stop()
 	select {
 	case g.places <- struct{}{}:
-		// Go runs whoever is handed a place at once, ahead of all that can run, and so on with the next: without this a
-		// queue at the gate could keep a CPU to itself for 10 ms at a time.
-		runtime.Gosched()
 		return nil
 	case <-late.C:
 	case <-ctx.Done():
