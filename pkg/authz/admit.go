@@ -62,7 +62,7 @@ func (r *rules) begin(ctx *checkContext, p *profile, in *wire.Request, d *Decisi
 	default:
 		return p.safely(ctx, in, d)
 	}
-	d.Request.headers, _ = headersFrom(in) //nolint:errcheck // what is wrong with them no longer matters
+	d.Request.headers, _ = headersFrom(in) // what is wrong with them no longer matters
 	return err
 }
 

@@ -69,7 +69,9 @@ func TestSelectedTeamKeepsNoRequest(t *testing.T) {
 		t.Errorf("%d names of teams keep %d KiB", len(kept), (after-before)>>10)
 	}
 	runtime.KeepAlive(kept)
-	long := in(func(h *authv3.AttributeContext_HttpRequest) { h.HeaderMap = rawHeaders("x-team-id", strings.Repeat("a", 1025)) })
+	long := in(func(h *authv3.AttributeContext_HttpRequest) {
+		h.HeaderMap = rawHeaders("x-team-id", strings.Repeat("a", 1025))
+	})
 	if _, err := reader.read(wire.RequestOf(long)); !errors.Is(err, ErrRequestMalformed) {
 		t.Errorf("a name of 1025 bytes: %v", err)
 	}
