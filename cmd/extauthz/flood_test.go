@@ -80,12 +80,12 @@ issuers: [{issuer: %s, audiences: [llm-gateway], claims: {user_id: sub, team_id:
 		t.Fatal(err)
 	}
 	t.Cleanup(p.rows.close)
+	f.stored = c.GetStore()
+	f.apply(resources) // before anybody watches: it would be seen as a change some time later
 	watching, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); p.rows.store.Watch(watching, p.rows.changes) }()
 	t.Cleanup(func() { stop(); <-ended })
-	f.stored = c.GetStore()
-	f.apply(resources)
 	if p.verifier, err = token.NewVerifier(issuersOf(c), options); err != nil {
 		t.Fatal(err)
 	}
