@@ -61,6 +61,21 @@ func (v *server) awaitMetric(line string) {
 	}
 }
 
+// awaitMore waits until a metric is greater than it was.
+func (v *server) awaitMore(name string, than float64) {
+	v.t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for v.metric(name) <= than {
+		select {
+		case <-deadline:
+			v.t.Fatalf("%s never was more than %v", name, than)
+		case <-tick.C:
+		}
+	}
+}
+
 // run runs hand-written SQL and returns when it began: its commit is later.
 func (r *replicas) run(statement string, args ...any) time.Time {
 	r.t.Helper()

@@ -173,8 +173,11 @@ func TestNobodyRegistersInAnOutage(t *testing.T) {
 	const config = "mapping: {claim: client_id, no_match: auto_register, cache_ttl: 1s, serve_stale: 1m, auto_register: {max_keys_per_team: 1}}\ncache: {ttl: 1s}\n"
 	r := newReplicas(t, postgres(t, server), plan{config: config, resources: teamA, checkTimeout: "2s", storeTimeout: "500ms"})
 	registered := r.token("first")
+	const changes = "extauthz_change_lag_seconds_count"
+	before := r.servers[0].metric(changes)
 	r.all(registered, 200, "auto_register")
-	r.all(registered, 200, "mapping") // cached from here on
+	r.servers[0].awaitMore(changes, before) // it is told of its own registration, and forgets what that changed
+	r.all(registered, 200, "mapping")       // cached from here on
 	unknown := r.token("second")
 	r.all(unknown, 403, "registration_limited") // the absence is cached
 	server.Stop(t)

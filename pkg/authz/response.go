@@ -143,7 +143,7 @@ func (r *responder) remove(out *wire.Response, values [10]string, sent headers) 
 	}
 	out.Remove(r.always)
 	for n := range sent {
-		if name := sent[n].Name; strings.Contains(name, "_") && !r.manages(name) && r.manages(strings.ReplaceAll(name, "_", "-")) {
+		if name := sent[n].Name; strings.Contains(name, "_") && strings.Contains(name, "-") && r.manages(strings.ReplaceAll(name, "_", "-")) {
 			out.Remove(wire.NewRemoval(name))
 		}
 	}

@@ -277,7 +277,7 @@ func headersCases() []Case {
 		Case{"a team with a control character", nul, deny(400, "request_malformed"), moves{send("x-team-id", "a\x01")}},
 		Case{"a team in invalid UTF-8", "PostgreSQL refuses it (22021), SQLite does not", deny(403, "team_not_member"), moves{profile("alias"), send("x-team-id", "a\xff")}},
 		Case{"a team in look-alike letters", lookAlike, deny(403, "team_not_member"), moves{profile("alias"), send("x-team-id", "а")}},
-		Case{"a team of 10 kB", "R10: bounds everywhere", deny(403, "team_not_member"), moves{profile("alias"), send("x-team-id", strings.Repeat("a", 10_000))}},
+		Case{"a team of 10 kB", "R10: bounds everywhere", deny(400, "request_malformed"), moves{profile("alias"), send("x-team-id", strings.Repeat("a", 10_000))}},
 		Case{"a team by the alias of another", "SPEC 6", deny(403, "team_not_member"), moves{profile("alias"), send("x-team-id", "Beta")}},
 		Case{"a team by an alias that two have", "SPEC 6: it names none", deny(403, "team_not_member"), moves{profile("alias"), send("x-team-id", "Twin")}},
 		Case{"a profile of the client's", "the profile is the route's", deny(403, "no_mapping"), moves{client("nobody"), send("x-extauthz-profile", "fallback"), send("profile", "fallback")}},
