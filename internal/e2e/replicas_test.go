@@ -49,28 +49,25 @@ func newReplicas(t *testing.T, store database, p plan) *replicas {
 // awaitMetric waits for a line of the metrics page.
 func (v *server) awaitMetric(line string) {
 	v.t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !strings.Contains(v.get("/metrics").Body, "\n"+line+"\n") {
-		select {
-		case <-deadline:
-			v.t.Fatalf("the metrics never said %q", line)
-		case <-tick.C:
-		}
-	}
+	v.awaitPage(line, func() bool { return strings.Contains(v.get("/metrics").Body, "\n"+line+"\n") })
 }
 
 // awaitMore waits until a metric is greater than it was.
 func (v *server) awaitMore(name string, than float64) {
 	v.t.Helper()
+	v.awaitPage(fmt.Sprintf("more %s than %v", name, than), func() bool { return v.metric(name) > than })
+}
+
+// awaitPage waits until the metrics say what they are to say.
+func (v *server) awaitPage(what string, said func() bool) {
+	v.t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for v.metric(name) <= than {
+	for !said() {
 		select {
 		case <-deadline:
-			v.t.Fatalf("%s never was more than %v", name, than)
+			v.t.Fatalf("the metrics never said %q", what)
 		case <-tick.C:
 		}
 	}
