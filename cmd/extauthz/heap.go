@@ -16,8 +16,8 @@ const (
 	heapLook = 5 * time.Second
 )
 
-// watchHeap sets how much the heap may grow between two collections: by as much as is live, as is Go's default, and at
-// least by heapHeadroom. An operator who sets GOGC or GOMEMLIMIT is left alone.
+// watchHeap sets how much the heap may grow between two collections: by as much as is live, as is Go's default, or by
+// heapHeadroom where less is live, within the bound of heapGrowth. An operator who sets GOGC or GOMEMLIMIT is left alone.
 func watchHeap(ctx context.Context) {
 	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
 		if os.Getenv(name) != "" {

@@ -215,9 +215,9 @@ func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
 	return old, false
 }
 
-// fresh reports whether an entry may be used as it is.
+// fresh reports whether an entry whose era lasts may be used as it is.
 func (c *Cache[K, V]) fresh(e *entry[K, V], now time.Duration) bool {
-	return now < e.expires && c.feed.knows(e.loaded, now) && c.lasts(e.era)
+	return now < e.expires && c.feed.knows(e.loaded, now)
 }
 
 // join returns the key's load under way, or starts one. A load that ended since the caller looked has

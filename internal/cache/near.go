@@ -38,7 +38,7 @@ func (c *Cache[K, V]) nearest(ctx context.Context, key K) (*entry[K, V], *Near) 
 		if kept == nil {
 			break
 		}
-		if e, ours := kept.entry.(*entry[K, V]); ours && e.key == key && kept.cache == any(c) && c.fresh(e, c.feed.elapsed()) {
+		if e, ours := kept.entry.(*entry[K, V]); ours && e.key == key && kept.cache == any(c) && c.lasts(e.era) && c.fresh(e, c.feed.elapsed()) {
 			return e, n
 		}
 	}

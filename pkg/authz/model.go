@@ -132,15 +132,7 @@ func (n *modelNames) addPath(path string) {
 	for rest, more := path, true; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		segment = strings.ToLower(segment)
-		switch segment {
-		case "deployments", "engines", "models", "tunedmodels", "model":
-			if forms++; forms > maxPathForms {
-				n.ambiguous = true
-				return
-			}
-		}
-		switch segment {
+		switch strings.ToLower(segment) {
 		case "deployments", "engines":
 			n.addAction(rest, "chat/completions", "completions", "embeddings", "images/generations", "images/edits",
 				"audio/speech", "audio/transcriptions", "audio/translations", "responses", "rerank")
@@ -152,6 +144,12 @@ func (n *modelNames) addPath(path string) {
 			if below := strings.ToLower(rest); strings.Contains(below, "/invoke") || strings.Contains(below, "/converse") {
 				n.addAction(rest, "invoke", "invoke-with-response-stream", "converse", "converse-stream")
 			}
+		default:
+			continue
+		}
+		if forms++; forms > maxPathForms {
+			n.ambiguous = true
+			return
 		}
 	}
 }
