@@ -226,7 +226,7 @@ $(ORACLES_STAMP):
 	rm -rf $(CACHE)/oracles
 	python3 -m venv $(CACHE)/oracles/python
 	$(CACHE)/oracles/python/bin/pip install --quiet --disable-pip-version-check joserfc==$(JOSERFC_VERSION) cryptography==$(CRYPTOGRAPHY_VERSION)
-	npm install --silent --no-audit --no-fund --no-package-lock --prefix $(CACHE)/oracles/node jose@$(JOSE_VERSION)
+	npm install --loglevel=error --no-audit --no-fund --no-package-lock --prefix $(CACHE)/oracles/node jose@$(JOSE_VERSION)
 	touch $@
 
 # OpenBao, too.

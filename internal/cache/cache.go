@@ -65,10 +65,10 @@ type Cache[K comparable, V any] struct {
 	present *ristretto.Cache[uint64, *entry[K, V]]
 	absent  *ristretto.Cache[uint64, *entry[K, V]]
 
-	// changes counts changes. A key's digest selects where the number of its last change is kept, which drops all keys
-	// that share the place; changedAll is the number of the last change of every key.
+	// changes counts changes. A key's digest selects the place where the number of its last change is kept; changedAll
+	// is the number of the last change of every key.
 	changes    atomic.Uint64
-	changed    []atomic.Uint64
+	places     []atomic.Pointer[place]
 	changedAll atomic.Uint64
 
 	mu      sync.Mutex
@@ -76,10 +76,6 @@ type Cache[K comparable, V any] struct {
 	closed  bool
 	storing sync.WaitGroup // loads that have queued a Set and wait for it
 }
-
-// places is how many numbers of changes are kept, a power of two. One change among 100,000 cached keys drops
-// one or two others with it.
-const places = 1 << 16
 
 // entry is one cached value, or absence.
 type entry[K comparable, V any] struct {
@@ -100,31 +96,6 @@ type flight[V any] struct {
 	err   error
 }
 
-// era is the time of a key from one instant, as the number of the last change of any key, to the key's next change.
-type era struct {
-	changed *atomic.Uint64
-	since   uint64
-}
-
-func (c *Cache[K, V]) era(key K, since uint64) era { return era{c.place(c.options.Digest(key)), since} }
-
-func (c *Cache[K, V]) place(digest uint64) *atomic.Uint64 { return &c.changed[digest%places] }
-
-func (c *Cache[K, V]) lasts(e era) bool {
-	return e.changed.Load() <= e.since && c.changedAll.Load() <= e.since
-}
-
-// change notes one more change. A number never gives way to a smaller one.
-func (c *Cache[K, V]) change(place *atomic.Uint64) {
-	number := c.changes.Add(1)
-	for {
-		old := place.Load()
-		if old >= number || place.CompareAndSwap(old, number) {
-			return
-		}
-	}
-}
-
 // New returns an empty cache. Close releases it.
 func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
 	feed := options.Feed
@@ -142,7 +113,7 @@ func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
 	}
 	return &Cache[K, V]{
 		options: options, feed: feed, seed: maphash.MakeSeed(), present: present, absent: absent,
-		changed: make([]atomic.Uint64, places), flights: make(map[K]*flight[V]),
+		places: make([]atomic.Pointer[place], placeCount), flights: make(map[K]*flight[V]),
 	}, nil
 }
 
@@ -352,23 +323,6 @@ func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristret
 	cache.SetWithTTL(hash, e, 1, ttl+c.options.ServeStale)
 	return cache
 }
-
-// Invalidate forgets the key, and with it a few others: the next Get loads it, and a load under way serves only the
-// callers that already wait for it. It neither waits nor allocates, but for the digest.
-func (c *Cache[K, V]) Invalidate(key K) { c.change(c.place(c.options.Digest(key))) }
-
-// Changed forgets the keys with these digests, as Invalidate does; every key if there are none.
-func (c *Cache[K, V]) Changed(digests []uint64) {
-	if len(digests) == 0 {
-		c.InvalidateAll()
-	}
-	for _, digest := range digests {
-		c.change(c.place(digest))
-	}
-}
-
-// InvalidateAll forgets everything, as Invalidate does for one key.
-func (c *Cache[K, V]) InvalidateAll() { c.change(&c.changedAll) }
 
 // Instant is when something was read, for [Cache.Add].
 type Instant struct {

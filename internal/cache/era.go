@@ -1,0 +1,96 @@
+package cache
+
+// era is the time of a key from one instant, as the number of the last change of any key, to the key's next change.
+type era struct{ digest, since uint64 }
+
+// place is what is known of the changes of those keys that share it. It is replaced as a whole.
+type place struct {
+	latest []change // one of a key
+	others uint64   // the number of the last change of all other keys
+}
+
+// change is a key's last change.
+type change struct{ digest, number uint64 }
+
+const (
+	// placeCount is a power of two.
+	placeCount = 1 << 16
+	// latestChanges bounds what a place remembers of single keys: with the above, 4 MiB. That a key is forgotten without
+	// a change of its own takes changes of as many others that share its place, all of them since it was loaded.
+	latestChanges = 4
+)
+
+func (c *Cache[K, V]) era(key K, since uint64) era { return era{c.options.Digest(key), since} }
+
+func (c *Cache[K, V]) lasts(e era) bool {
+	if c.changedAll.Load() > e.since {
+		return false
+	}
+	p := c.places[e.digest%placeCount].Load()
+	return p == nil || p.last(e.digest) <= e.since
+}
+
+// last returns the number of the key's last change, or a greater one.
+func (p *place) last(digest uint64) uint64 {
+	for _, change := range p.latest {
+		if change.digest == digest {
+			return change.number
+		}
+	}
+	return p.others
+}
+
+// with returns the place with one more change.
+func (p *place) with(digest, number uint64) *place {
+	next := &place{latest: []change{{digest, number}}}
+	if p == nil {
+		return next
+	}
+	next.others = p.others
+	for _, change := range p.latest {
+		switch {
+		case change.digest == digest:
+			next.latest[0].number = max(number, change.number)
+		case len(next.latest) < latestChanges:
+			next.latest = append(next.latest, change)
+		default:
+			next.others = max(next.others, change.number)
+		}
+	}
+	return next
+}
+
+// Invalidate forgets the key: the next Get loads it, and a load under way serves only the callers that already wait for
+// it. It does not wait.
+func (c *Cache[K, V]) Invalidate(key K) { c.change(c.options.Digest(key)) }
+
+// Changed forgets the keys with these digests, as Invalidate does; every key if there are none.
+func (c *Cache[K, V]) Changed(digests []uint64) {
+	if len(digests) == 0 {
+		c.InvalidateAll()
+	}
+	for _, digest := range digests {
+		c.change(digest)
+	}
+}
+
+// InvalidateAll forgets everything, as Invalidate does for one key.
+func (c *Cache[K, V]) InvalidateAll() {
+	number := c.changes.Add(1)
+	for {
+		old := c.changedAll.Load()
+		if old >= number || c.changedAll.CompareAndSwap(old, number) {
+			return
+		}
+	}
+}
+
+func (c *Cache[K, V]) change(digest uint64) {
+	number, at := c.changes.Add(1), &c.places[digest%placeCount]
+	for {
+		old := at.Load()
+		if at.CompareAndSwap(old, old.with(digest, number)) {
+			return
+		}
+	}
+}
