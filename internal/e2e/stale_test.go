@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/extauthztest/faultproxy"
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
 )
@@ -37,6 +38,16 @@ func (a *asker) during(d time.Duration, tokens ...string) []verdict {
 	return list
 }
 
+// sharing returns another client whose mapping's changes are noted in the same one of the cache's 65,536 places.
+func sharing(client string) string {
+	place := func(client string) uint64 { return cache.Digest("client_id", client) % (1 << 16) }
+	n := 0
+	for place(fmt.Sprint("other-", n)) != place(client) {
+		n++
+	}
+	return fmt.Sprint("other-", n)
+}
+
 // PostgreSQL is stopped: callers whose rows are cached are served, marked, until the stated bound, and nobody else
 // is. What was revoked before stays revoked. It is started, and all is well.
 func TestCallersOutliveTheDatabase(t *testing.T) {
@@ -53,6 +64,11 @@ func TestCallersOutliveTheDatabase(t *testing.T) {
 		a.must(cached)
 		last[n] = time.Now()
 	}
+	// A change that is told just before takes nobody with it.
+	other := r.token(sharing("c0"))
+	r.all(other, 403, "no_mapping")
+	r.seen(r.run("INSERT INTO jwt_key_mappings (claim, value, key_id) SELECT 'client_id', $1, id FROM virtual_keys WHERE alias = 'k3'", sharing("c0")),
+		other, 200, "mapping")
 	server.Stop(t)
 	stopped := time.Now()
 	var group sync.WaitGroup
