@@ -202,7 +202,7 @@ func TestRevocationReachesADrainingReplica(t *testing.T) {
 	if err := leaving.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	r.notReady(leaving, "drain")
+	leaving.awaitPage("drain", func() bool { return leaving.get("/readyz").Status == http.StatusServiceUnavailable })
 	var took []time.Duration
 	for n := range 8 {
 		began := r.run("UPDATE virtual_keys SET blocked = true WHERE alias = $1", fmt.Sprint("k", n))
