@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -21,6 +24,7 @@ import (
 const hotConfig = `
 store: {url: "sqlite:${DB}"}
 log: {allow_sample_rate: 0}
+cache: {ttl: 1h}
 issuers:
 - issuer: ${ISSUER}
   audiences: [llm-gateway]
@@ -35,18 +39,26 @@ policy:
   - {role: operator, routes: [management_routes]}
   scopes: [{scope: "llm:chat", routes: [/v1/chat/completions]}]
   teams: {selector_header: x-team-id}
-mapping: {claim: sub, no_match: reject}
+mapping: {claim: sub, no_match: reject, cache_ttl: 1h}
 `
 
-const hotResources = `
+const hotTeam = `
 organizations: [{id: acme, max_budget: 100000}]
 teams: [{id: research, organization_id: acme, models: ["gpt-4o*"], allowed_routes: [openai_routes], max_budget: 5000, rpm_limit: 60000}]
-keys: [{alias: alice-key, secret: sk-0123456789abcdef0123, team_id: research, models: ["gpt-4o*"], max_budget: 50, rpm_limit: 600}]
-mappings: [{claim: sub, value: alice, key: alice-key}]
 `
 
-// hotServer is the server of hotConfig over a SQLite file, with every cache filled, and a check of its one client.
-func hotServer(tb testing.TB) func() []byte {
+// hotResources are the rows of so many clients, each with a key of its own.
+func hotResources(clients int) []byte {
+	var keys, mappings strings.Builder
+	for n := range clients {
+		fmt.Fprintf(&keys, "- {alias: key-%d, secret: sk-0123456789abcdef%08d, team_id: research, models: [\"gpt-4o*\"], max_budget: 50, rpm_limit: 600}\n", n, n)
+		fmt.Fprintf(&mappings, "- {claim: sub, value: client-%d, key: key-%d}\n", n, n)
+	}
+	return []byte(hotTeam + "keys:\n" + keys.String() + "mappings:\n" + mappings.String())
+}
+
+// hotServer is the server of hotConfig over a SQLite file, with every cache filled, and a check of one of its clients.
+func hotServer(tb testing.TB, clients int) func(client int) []byte {
 	tb.Helper()
 	issuer := issuertest.New(tb, localissuer.Audience("llm-gateway"), localissuer.Algorithms("RS256"))
 	db := filepath.Join(tb.TempDir(), "store.db")
@@ -59,9 +71,11 @@ func hotServer(tb testing.TB) func() []byte {
 	rows, err := openRows(tb.Context(), c, metrics, slog.New(slog.DiscardHandler), func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })
 	must(tb, err)
 	tb.Cleanup(rows.close)
-	set, _, err := resource.Parse("hot", []byte(hotResources))
+	set, _, err := resource.Parse("hot", hotResources(clients))
 	must(tb, err)
 	must(tb, rows.store.Apply(tb.Context(), set))
+	rows.changes.Watching(time.Now())
+	rows.changes.Confirmed(time.Now().Add(time.Hour)) // nobody watches
 	callers, err := newCallers(c.GetCache())
 	must(tb, err)
 	tb.Cleanup(callers.Close)
@@ -69,16 +83,19 @@ func hotServer(tb testing.TB) func() []byte {
 		logger: slog.New(slog.DiscardHandler), logLevel: &slog.LevelVar{}, metrics: metrics, parts: parts{rows: rows, callers: callers},
 	}
 	must(tb, active.enforce(c))
-	in, err := proto.Marshal(hotRequest(issuer.Mint(map[string]any{
-		"email": "alice@corp.example.com", "groups": []string{"research"}, "scope": "openid llm:chat",
-		"realm_access": map[string]any{"roles": []string{"offline_access", "llm_user"}},
-	})))
-	must(tb, err)
-	check := func() []byte { return active.server.CheckBytes(tb.Context(), in) }
-	var out authv3.CheckResponse
-	must(tb, proto.Unmarshal(check(), &out))
-	if out.GetStatus().GetCode() != 0 || len(out.GetOkResponse().GetHeaders()) != 8 {
-		tb.Fatal(&out)
+	requests := make([][]byte, clients)
+	check := func(client int) []byte { return active.server.CheckBytes(tb.Context(), requests[client]) }
+	for n := range clients {
+		requests[n], err = proto.Marshal(hotRequest(issuer.Mint(map[string]any{
+			"sub": fmt.Sprint("client-", n), "email": "alice@corp.example.com", "groups": []string{"research"}, "scope": "openid llm:chat",
+			"realm_access": map[string]any{"roles": []string{"offline_access", "llm_user"}},
+		})))
+		must(tb, err)
+		var out authv3.CheckResponse
+		must(tb, proto.Unmarshal(check(n), &out))
+		if out.GetStatus().GetCode() != 0 || len(out.GetOkResponse().GetHeaders()) != 8 {
+			tb.Fatal(&out)
+		}
 	}
 	return check
 }
@@ -88,19 +105,24 @@ func hotServer(tb testing.TB) func() []byte {
 const allocationBudget = 16
 
 func TestAllocations(t *testing.T) {
-	check := hotServer(t)
-	if n := testing.AllocsPerRun(2000, func() { check() }); n > allocationBudget {
+	check := hotServer(t, 1)
+	if n := testing.AllocsPerRun(2000, func() { check(0) }); n > allocationBudget {
 		t.Errorf("%.1f allocations a check, more than %d", n, allocationBudget)
 	} else {
 		t.Logf("%.1f allocations a check", n)
 	}
 }
 
+// BenchmarkCheck is of one client, whose rows are in the CPU's caches, and of so many that theirs are not.
 func BenchmarkCheck(b *testing.B) {
-	check := hotServer(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		check()
+	for _, clients := range []int{1, 2000} {
+		b.Run(fmt.Sprint("clients=", clients), func(b *testing.B) {
+			check := hotServer(b, clients)
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				check(n * 7919 % clients)
+			}
+		})
 	}
 }
 

@@ -53,6 +53,7 @@ type result struct {
 	elapsed   time.Duration
 	cpu       time.Duration // of the server
 	mallocs   float64       // of the server, all of its goroutines; 0: unknown
+	writes    int64         // system calls of the server
 	latencies []time.Duration
 }
 
@@ -61,6 +62,10 @@ func (l *load) burst(ctx context.Context, p *process, workers int, length time.D
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	mallocs, err := p.metric(ctx, "go_memstats_mallocs_total")
+	if err != nil {
+		return result{}, err
+	}
+	writes, err := p.writes()
 	if err != nil {
 		return result{}, err
 	}
@@ -90,6 +95,10 @@ func (l *load) burst(ctx context.Context, p *process, workers int, length time.D
 		return result{}, err
 	}
 	r.cpu = after - before
+	if r.writes, err = p.writes(); err != nil {
+		return result{}, err
+	}
+	r.writes -= writes
 	if mallocs > 0 {
 		now, err := p.metric(ctx, "go_memstats_mallocs_total")
 		if err != nil {

@@ -108,6 +108,21 @@ func (p *process) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
+// writes returns how many system calls to write the process has made.
+func (p *process) writes() (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.pid))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", p.name, err)
+	}
+	_, after, _ := strings.Cut(string(data), "syscw: ")
+	number, _, _ := strings.Cut(after, "\n")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: no count of writes in /proc: %w", p.name, err)
+	}
+	return n, nil
+}
+
 // rss returns the resident memory in bytes.
 func (p *process) rss() int64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))

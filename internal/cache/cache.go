@@ -70,6 +70,7 @@ type Cache[K comparable, V any] struct {
 	changes    atomic.Uint64
 	places     []atomic.Pointer[place]
 	changedAll atomic.Uint64
+	noted      atomic.Uint64 // how many changes have been noted there
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -85,6 +86,7 @@ type entry[K comparable, V any] struct {
 	absence         error         // the loader's, if it was not found
 	loaded, expires time.Duration // on the feed's clock
 	era             era
+	seen            atomic.Uint64 // how many changes had been noted when the era was last seen to last
 }
 
 // flight is a load under way. It is the current one for its key while the flights map holds it and its
@@ -176,7 +178,7 @@ func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
 	for _, cache := range [...]*ristretto.Cache[uint64, *entry[K, V]]{c.present, c.absent} {
 		e, ok := cache.Get(hash)
 		switch {
-		case !ok || e.key != key || !c.lasts(e.era):
+		case !ok || e.key != key || !c.holds(e):
 		case c.fresh(e, now):
 			return e, true
 		case now < e.expires+c.options.ServeStale && (old == nil || old.loaded < e.loaded):

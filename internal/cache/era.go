@@ -30,6 +30,20 @@ func (c *Cache[K, V]) lasts(e era) bool {
 	return p == nil || p.last(e.digest) <= e.since
 }
 
+// holds is lasts for an entry. Mostly nothing has changed since it was asked before: then the place, which is in nobody's
+// reach, need not be looked at. A change is counted once it is noted, so that what was seen before it counts no more.
+func (c *Cache[K, V]) holds(e *entry[K, V]) bool {
+	noted := c.noted.Load()
+	if e.seen.Load() == noted {
+		return true
+	}
+	if !c.lasts(e.era) {
+		return false
+	}
+	e.seen.Store(noted)
+	return true
+}
+
 // last returns the number of the key's last change, or a greater one.
 func (p *place) last(digest uint64) uint64 {
 	for _, change := range p.latest {
@@ -77,6 +91,7 @@ func (c *Cache[K, V]) Changed(digests []uint64) {
 // InvalidateAll forgets everything, as Invalidate does for one key.
 func (c *Cache[K, V]) InvalidateAll() {
 	number := c.changes.Add(1)
+	defer c.noted.Add(1)
 	for {
 		old := c.changedAll.Load()
 		if old >= number || c.changedAll.CompareAndSwap(old, number) {
@@ -87,6 +102,7 @@ func (c *Cache[K, V]) InvalidateAll() {
 
 func (c *Cache[K, V]) change(digest uint64) {
 	number, at := c.changes.Add(1), &c.places[digest%placeCount]
+	defer c.noted.Add(1)
 	for {
 		old := at.Load()
 		if at.CompareAndSwap(old, old.with(digest, number)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,4 +51,35 @@ func TestAChangeForgetsNoOtherKey(t *testing.T) {
 			t.Errorf("key %s: got %d, %v; it was forgotten", key, got, err)
 		}
 	}
+}
+
+// Readers that find an entry good while it is being forgotten must not find it good afterwards.
+func TestForgettingBesideReaders(t *testing.T) {
+	s, clock := &source{rows: map[string]int{"a": 0}}, &clock{}
+	c := newCache(t, s, clock)
+	var near cache.Near
+	reading, stop := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for reading.Err() == nil {
+				_, _, _ = c.Get(cache.WithNear(context.Background(), &near), "a")
+			}
+		})
+	}
+	for n := 1; n < 10_000; n++ {
+		s.set("a", n)
+		if n%2 == 0 {
+			c.InvalidateAll()
+		} else {
+			c.Invalidate("a")
+		}
+		for range 2 { // from the store or a reader's load; then from near
+			if got, _, err := c.Get(cache.WithNear(context.Background(), &near), "a"); got != n || err != nil {
+				t.Errorf("after change %d: got %d, %v", n, got, err)
+			}
+		}
+	}
+	stop()
+	readers.Wait()
 }

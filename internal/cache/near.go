@@ -2,23 +2,27 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 )
 
-// nearSlots is more than the rows of one check: a mapping, a key, a team, its membership, an organization and a user, of
+// nearEntries is more than the rows of one check: a mapping, a key, a team, its membership, an organization and a user, of
 // the caller and of the key.
-const nearSlots = 12
+const nearEntries = 12
 
 // Near keeps the entries that the checks of one caller used last, whatever caches they are of, so that its next check does
 // not look them up again. An entry in it is used on the terms of its cache: once it is forgotten there, has run out or is
 // not confirmed, it is of no use here. The zero value is empty. It is safe for concurrent use.
 type Near struct {
-	slots [nearSlots]atomic.Pointer[nearEntry]
-	next  atomic.Uint32
+	// entries are replaced as a whole: side by side in memory they are found at once, which is half of what this is for.
+	entries atomic.Pointer[[]nearEntry]
 }
 
-// nearEntry is an entry of some cache: a *Cache[K, V] and its *entry[K, V].
-type nearEntry struct{ cache, entry any }
+// nearEntry is an entry of some cache: an *entry[K, V] of the Cache[K, V] that has these changes.
+type nearEntry struct {
+	cache *atomic.Uint64
+	entry any
+}
 
 type nearKey struct{}
 
@@ -33,21 +37,48 @@ func (c *Cache[K, V]) nearest(ctx context.Context, key K) (*entry[K, V], *Near) 
 	if n == nil {
 		return nil, nil
 	}
-	for at := range n.slots {
-		kept := n.slots[at].Load()
-		if kept == nil {
-			break
-		}
-		if e, ours := kept.entry.(*entry[K, V]); ours && e.key == key && kept.cache == any(c) && c.lasts(e.era) && c.fresh(e, c.feed.elapsed()) {
-			return e, n
-		}
+	_, list := n.load()
+	if e := c.among(list, key); e != nil && c.holds(e) && c.fresh(e, c.feed.elapsed()) {
+		return e, n
 	}
 	return nil, n
 }
 
-// keep puts an entry in the place of the one that was kept longest.
+func (n *Near) load() (*[]nearEntry, []nearEntry) {
+	list := n.entries.Load()
+	if list == nil {
+		return nil, nil
+	}
+	return list, *list
+}
+
+// among returns this cache's entry of the key, usable or not.
+func (c *Cache[K, V]) among(list []nearEntry, key K) *entry[K, V] {
+	for at := range list {
+		if list[at].cache != &c.changes {
+			continue
+		}
+		if e := list[at].entry.(*entry[K, V]); e.key == key {
+			return e
+		}
+	}
+	return nil
+}
+
+// keep puts an entry in the place of the key's older one, or of the one that was kept longest.
 func (c *Cache[K, V]) keep(n *Near, e *entry[K, V]) {
-	if n != nil {
-		n.slots[(n.next.Add(1)-1)%nearSlots].Store(&nearEntry{c, e})
+	if n == nil {
+		return
+	}
+	for {
+		old, list := n.load()
+		list = slices.DeleteFunc(slices.Clone(list), func(kept nearEntry) bool {
+			other, ours := kept.entry.(*entry[K, V])
+			return ours && kept.cache == &c.changes && other.key == e.key
+		})
+		list = append(list[max(0, len(list)-nearEntries+1):], nearEntry{&c.changes, e})
+		if n.entries.CompareAndSwap(old, &list) {
+			return
+		}
 	}
 }

@@ -105,7 +105,7 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 			Rules: map[token.IssuerURL]mapping.Rule{"https://idp": {Claim: claim, NoMatch: policy}}, MaxKeysPerTeam: bound,
 		}, cached)
 		claims := token.Claims{Issuer: "https://idp", Values: map[string]any{"sub": client}}
-		found, err := r.Resolve(t.Context(), claims, teams.Identity{TeamIDs: []teams.TeamID{"team-a"}}, teams.Membership{TeamID: "team-a"})
+		found, err := r.Resolve(t.Context(), r.Claimant(claims), teams.Identity{TeamIDs: []teams.TeamID{"team-a"}}, teams.Membership{TeamID: "team-a"})
 		if err != nil && policy != mapping.Reject || err == nil && found.Key == nil {
 			t.Fatalf("%s: %+v, %v", client, found, err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
+	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
 )
@@ -39,9 +40,18 @@ func (c *Callers) Close() {
 // caller is a verified token and who it says the caller is.
 type caller struct {
 	verifier Verifier // that verified it; another one, of another configuration, might not
-	claims   token.Claims
-	identity teams.Identity
+	resolver *mapping.Resolver
+	claimant mapping.Claimant // by the resolver
+	identity teams.Identity   // with the token's claims
 	rows     cache.Near
+}
+
+// claimant is what the authorizer's resolver makes of the caller. Authorizers that share their memory may differ in it.
+func (a *Authorizer) claimant(c *caller) mapping.Claimant {
+	if c.resolver == a.Resolver {
+		return c.claimant
+	}
+	return a.Resolver.Claimant(c.identity.Claims)
 }
 
 // callerBytes estimates what a token's claims take in memory, measured, some three times the token's text, and the rows
@@ -54,7 +64,7 @@ func (a *Authorizer) authenticate(ctx context.Context, bearer string) (*caller, 
 		return a.verify(ctx, bearer)
 	}
 	digest := sha256.Sum256(unsafe.Slice(unsafe.StringData(bearer), len(bearer))) //nolint:gosec // only read, and not copied: a token is long
-	if c, known := a.Callers.memo.Get(digest); known && c.verifier == a.Verifier && c.claims.Current() {
+	if c, known := a.Callers.memo.Get(digest); known && c.verifier == a.Verifier && c.identity.Claims.Current() {
 		return c, nil
 	}
 	c, err := a.verify(ctx, bearer)
@@ -75,7 +85,7 @@ func (a *Authorizer) verify(ctx context.Context, bearer string) (*caller, error)
 	if !known {
 		return nil, fmt.Errorf("%w: no claim paths", token.ErrIssuerUnknown)
 	}
-	return &caller{verifier: a.Verifier, claims: claims, identity: paths.Identify(claims)}, nil
+	return &caller{verifier: a.Verifier, resolver: a.Resolver, claimant: a.Resolver.Claimant(claims), identity: paths.Identify(claims)}, nil
 }
 
 func explainIdentity(ctx context.Context, id teams.Identity) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
+	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
 )
@@ -41,7 +42,10 @@ func TestRememberedTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		counted := &countedVerifier{Verifier: v}
-		return &Authorizer{Verifier: counted, Callers: callers, Claims: map[token.IssuerURL]teams.ClaimPaths{url: {UserID: claimPath("sub")}}}, counted
+		return &Authorizer{
+			Verifier: counted, Callers: callers, Resolver: mapping.NewResolver(mapping.Config{}, nil),
+			Claims: map[token.IssuerURL]teams.ClaimPaths{url: {UserID: claimPath("sub")}},
+		}, counted
 	}
 	a, verifier := authorizer("llm")
 	bearer := i.Mint(map[string]any{"sub": "alice", "exp": now.Add(time.Hour).Unix()})

@@ -114,7 +114,7 @@ func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool
 	if d.Member, err = a.Policy.Place(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}
-	result, err := a.Resolver.Resolve(ctx, c.claims, d.Identity, d.Member)
+	result, err := a.Resolver.Resolve(ctx, a.claimant(c), d.Identity, d.Member)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func TestNoMatch(t *testing.T) {
 				f.apply(mapped(client+"new", operatorsKey("a"), false))
 			}
 			record := &trace.Record{}
-			got, err := r.Resolve(trace.With(t.Context(), record), token.Claims{Issuer: issuer, Values: values},
+			got, err := resolve(trace.With(t.Context(), record), r, token.Claims{Issuer: issuer, Values: values},
 				teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", UserID: "alice"})
 			want, held := line.want, []error(nil)
 			if shadow && line.forgiven {
@@ -122,7 +122,7 @@ func TestRegisteredKey(t *testing.T) {
 		Limits: limits, Lifetime: 48 * time.Hour, IdleTimeout: time.Hour,
 	}}
 	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": "c"}}
-	r, err := mapping.NewResolver(f.config, f.cached).Resolve(t.Context(), claims, teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme"})
+	r, err := resolve(t.Context(), mapping.NewResolver(f.config, f.cached), claims, teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme"})
 	key := f.want(r, err, mapping.SourceAutoRegister, nil)
 	want := &keys.Key{
 		ID: text.ID(), Alias: "auto-" + string(text.ID()[:12]), TeamID: "a", UserID: "alice", OrganizationID: "acme",

@@ -97,6 +97,7 @@ type Config struct {
 // Resolver finds the virtual key of a caller. It is safe for concurrent use.
 type Resolver struct {
 	config  Config
+	rules   map[token.IssuerURL]*Rule
 	store   *Cached
 	rate    *limit.PerMinute[token.IssuerURL]
 	touches touches
@@ -107,7 +108,11 @@ func NewResolver(config Config, store *Cached) *Resolver {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Resolver{config: config, store: store, rate: limit.New[token.IssuerURL](config.RegistrationsPerMinute, errRate, config.Now)}
+	rules := make(map[token.IssuerURL]*Rule)
+	for issuer, rule := range config.Rules {
+		rules[issuer] = &rule
+	}
+	return &Resolver{config: config, rules: rules, store: store, rate: limit.New[token.IssuerURL](config.RegistrationsPerMinute, errRate, config.Now)}
 }
 
 // Result is what a caller gets. Key is nil where the caller passes as its team. It is not yet
@@ -120,32 +125,47 @@ type Result struct {
 	Registered bool
 }
 
-// Resolve returns the key of the caller, whom steps 1 to 6 of the decision have admitted: claims
-// are verified, id is what they say and member what the policy resolved. Only member shapes a
-// registration.
-func (r *Resolver) Resolve(ctx context.Context, claims token.Claims, id teams.Identity, member teams.Membership) (Result, error) {
-	rule, mapped := r.config.Rules[claims.Issuer]
+// Claimant is what a Resolver's rules make of a token's claims. It is the same for each request with the token. The zero
+// value is a caller who is not mapped at all.
+type Claimant struct {
+	rule    *Rule // nil: the issuer's callers are not mapped
+	subject Subject
+	usable  bool // the mapped claim
+}
+
+// Claimant reads the mapped claim. The claims must be verified.
+func (r *Resolver) Claimant(claims token.Claims) Claimant {
+	rule, mapped := r.rules[claims.Issuer]
 	if !mapped {
-		return Result{Source: SourceTeam}, nil
+		return Claimant{}
 	}
 	value, usable := claims.Text(rule.Claim)
-	if !usable {
+	return Claimant{rule, Subject{Issuer: claims.Issuer, Claim: rule.Claim.String(), Value: value}, usable}
+}
+
+// Resolve returns the key of the caller, whom steps 1 to 6 of the decision have admitted: who is what this Resolver made of
+// its claims, id is what they say and member what the policy resolved. Only member shapes a registration.
+func (r *Resolver) Resolve(ctx context.Context, who Claimant, id teams.Identity, member teams.Membership) (Result, error) {
+	rule := who.rule
+	if rule == nil {
+		return Result{Source: SourceTeam}, nil
+	}
+	if !who.usable {
 		return rule.claimMissing(ctx)
 	}
-	subject := Subject{Issuer: claims.Issuer, Claim: rule.Claim.String(), Value: value}
-	found, origin, err := r.lookup(ctx, subject, rule.NoMatch)
+	found, origin, err := r.lookup(ctx, who.subject, rule.NoMatch)
 	switch {
 	case err == nil:
-		return r.use(ctx, subject, found, origin, caller{id, member}, rule)
+		return r.use(ctx, who.subject, found, origin, caller{id, member}, rule)
 	case errors.Is(err, teams.ErrNotFound):
-		found, err := r.noMatch(ctx, subject, member, rule)
+		found, err := r.noMatch(ctx, who.subject, member, rule)
 		return rule.shadowed(ctx, found, err)
 	}
 	return rule.shadowed(ctx, Result{}, err)
 }
 
 // shadowed lets a caller whom the no-match policy denies pass as its team, in shadow mode.
-func (r Rule) shadowed(ctx context.Context, found Result, err error) (Result, error) {
+func (r *Rule) shadowed(ctx context.Context, found Result, err error) (Result, error) {
 	if r.Shadow && isPolicy(err) {
 		trace.From(ctx).Shadow(err)
 		return Result{Source: SourceFallback}, nil
@@ -158,7 +178,7 @@ func isPolicy(err error) bool {
 	return errors.Is(err, ErrNoMapping) || errors.Is(err, ErrClaimMissing) || errors.Is(err, ErrLimited) || errors.Is(err, ErrStoreRequired)
 }
 
-func (r Rule) claimMissing(ctx context.Context) (Result, error) {
+func (r *Rule) claimMissing(ctx context.Context) (Result, error) {
 	if r.NoMatch == Fallback {
 		trace.From(ctx).Add("mapping", "claim %s is missing or unusable: the caller passes as its team", r.Claim.String())
 		return Result{Source: SourceFallback}, nil
@@ -207,7 +227,7 @@ func from(origin cache.Origin) string {
 	return "store"
 }
 
-func (r *Resolver) noMatch(ctx context.Context, subject Subject, member teams.Membership, rule Rule) (Result, error) {
+func (r *Resolver) noMatch(ctx context.Context, subject Subject, member teams.Membership, rule *Rule) (Result, error) {
 	switch rule.NoMatch {
 	case Fallback:
 		return Result{Source: SourceFallback}, nil
@@ -283,7 +303,7 @@ type caller struct {
 	member teams.Membership
 }
 
-func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, origin cache.Origin, c caller, rule Rule) (Result, error) {
+func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, origin cache.Origin, c caller, rule *Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
 	if err == nil && origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
 		// Another replica may have bound the caller to a new key since this mapping was cached.

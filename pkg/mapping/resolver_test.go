@@ -114,7 +114,11 @@ func (f *fixture) with(r *mapping.Resolver, client string, team teams.TeamID) (m
 func (f *fixture) listing(r *mapping.Resolver, client string, team teams.TeamID, listed ...teams.TeamID) (mapping.Result, error) {
 	f.t.Helper()
 	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": client}}
-	return r.Resolve(f.t.Context(), claims, teams.Identity{TeamIDs: listed}, teams.Membership{TeamID: team, UserID: "alice"})
+	return resolve(f.t.Context(), r, claims, teams.Identity{TeamIDs: listed}, teams.Membership{TeamID: team, UserID: "alice"})
+}
+
+func resolve(ctx context.Context, r *mapping.Resolver, claims token.Claims, id teams.Identity, m teams.Membership) (mapping.Result, error) {
+	return r.Resolve(ctx, r.Claimant(claims), id, m)
 }
 
 func (f *fixture) want(r mapping.Result, err error, source mapping.Source, wantErr error) *keys.Key {
@@ -318,7 +322,7 @@ func TestMovedOrganization(t *testing.T) {
 	r, err := f.as("c", "a")
 	old := f.want(r, err, mapping.SourceAutoRegister, nil)
 	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": "c"}}
-	r, err = mapping.NewResolver(f.config, f.cached).Resolve(t.Context(), claims, teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", OrganizationID: "acme"})
+	r, err = resolve(t.Context(), mapping.NewResolver(f.config, f.cached), claims, teams.Identity{TeamID: "a"}, teams.Membership{TeamID: "a", OrganizationID: "acme"})
 	if key := f.want(r, err, mapping.SourceAutoRegister, nil); key.ID == old.ID || key.OrganizationID != "acme" {
 		t.Errorf("after the move: %+v", key)
 	}

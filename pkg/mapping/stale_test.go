@@ -76,7 +76,7 @@ func (f *fixture) resolve(client string) (mapping.Result, bool, error) {
 	record := &trace.Record{}
 	claims := token.Claims{Issuer: issuer, Values: map[string]any{"client_id": client}}
 	id, member := teams.Identity{TeamIDs: []teams.TeamID{"a"}}, teams.Membership{TeamID: "a", UserID: "alice"}
-	r, err := mapping.NewResolver(f.config, f.cached).Resolve(trace.With(f.t.Context(), record), claims, id, member)
+	r, err := resolve(trace.With(f.t.Context(), record), mapping.NewResolver(f.config, f.cached), claims, id, member)
 	return r, record.Stale, err
 }
 

@@ -34,6 +34,8 @@ type Server struct {
 	P999 float64 `json:"p999_us"`
 	// Allocations is heap objects a check, background work included.
 	Allocations float64 `json:"allocs"`
+	// Writes is system calls to write for one check.
+	Writes float64 `json:"writes"`
 	// RSS is resident memory in MiB after the run.
 	RSS float64 `json:"rss_mib"`
 	// StoreCalls is calls to the store for one check.
