@@ -106,7 +106,7 @@ bench: envoy ## Measure a check's cost beside a server that decides nothing; on 
 	go test ./internal/bench -count=1 -timeout 60m -v -run '^Test(Compare|Envoy)$$' -rounds $(ROUNDS) -burst 600ms \
 	  $(if $(SAVE),-report $(CURDIR)/$(FIGURES)) $(BENCHFLAGS)
 
-scale: ## Measure PostgreSQL with ROWS (10 million) mappings: an hour or more, 10 GB of disk; ROWS=1000000 takes minutes
+scale: ## Measure PostgreSQL with ROWS (10 million) mappings: ten minutes or more, 12 GB of disk
 	@build/servers.sh postgresql
 	go test ./internal/store/postgres -count=1 -timeout 120m -run '^Test(Plans|Scale)$$' -v -rows $(ROWS)
 

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ const (
 	fewRows   = 10_000 // what many are compared with
 	judged    = 1_000_000
 	chunkRows = 100_000
+	// scaleTeams is how many teams the clients are of.
+	scaleTeams = 10_000
 )
 
 // samples is how many calls are timed at once.
@@ -32,7 +35,7 @@ func samples() int { return min(4000, *scaleRows/10) }
 // fillChunk writes the keys and mappings from one number to another.
 const fillChunk = `SET session_replication_role = replica;
 	INSERT INTO virtual_keys (id, alias, team_id, user_id, models, auto_registered, jwt_only)
-		SELECT encode(sha256(n::text::bytea), 'hex'), 'auto-' || n, 'team-' || n %% 10000, 'user-' || n, '{gpt-4o*}', true, true
+		SELECT encode(sha256(n::text::bytea), 'hex'), 'auto-' || n, 'team-' || n %% %[3]d, 'user-' || n, '{gpt-4o*}', true, true
 		FROM generate_series(%[1]d, %[2]d) AS n;
 	INSERT INTO jwt_key_mappings (issuer, claim, value, key_id, auto_registered)
 		SELECT 'https://idp.example.com/realms/acme', 'sub', 'client-' || n, encode(sha256(n::text::bytea), 'hex'), true
@@ -53,7 +56,7 @@ func TestScale(t *testing.T) {
 	}
 	for _, d := range []*scaledStore{few, many} {
 		t.Logf("%d mappings: look-up p50 %v, miss p50 %v; open to ready %v; %s on disk; filled in %v", d.rows, median(d.hits), median(d.misses), d.ready, d.size, d.filled)
-		for _, bound := range []int{0, 1000} {
+		for _, bound := range []int{0, d.rows/scaleTeams + 1000} {
 			t.Logf("%d mappings: %.0f registrations/s, bound %d", d.rows, d.register(t, bound), bound)
 		}
 	}
@@ -69,22 +72,31 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// share gives the server a quarter of 8 GiB, as it is meant to have; its default is for a machine with nothing to spare.
+// share gives the server a quarter of the memory, as it is meant to have; its default is for a machine with nothing to spare.
 func share(t *testing.T, server *pgtest.Server) {
 	t.Helper()
 	if *scaleRows < judged {
 		return
 	}
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kilobytes int
+	if _, err := fmt.Sscanf(string(info), "MemTotal: %d kB", &kilobytes); err != nil {
+		t.Fatalf("/proc/meminfo: %v", err)
+	}
 	conn, err := pgx.Connect(t.Context(), server.NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = conn.Exec(t.Context(), "ALTER SYSTEM SET shared_buffers = '2GB'")
+	_, err = conn.Exec(t.Context(), fmt.Sprintf("ALTER SYSTEM SET shared_buffers = '%dkB'", kilobytes/4))
 	_ = conn.Close(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	server.Restart(t)
+	t.Logf("shared_buffers: %d MB", kilobytes/4/1024)
 }
 
 // scaledStore is a store over so many mappings, and what was measured with it.
@@ -110,9 +122,9 @@ func scaled(t *testing.T, server *pgtest.Server, mappings int) *scaledStore {
 	defer func() { _ = conn.Close(t.Context()) }()
 	d := &scaledStore{rows: mappings}
 	began := time.Now()
-	statements := []string{"INSERT INTO teams (id) SELECT 'team-' || n FROM generate_series(0, 9999) AS n"}
+	statements := []string{fmt.Sprintf("INSERT INTO teams (id) SELECT 'team-' || n FROM generate_series(0, %d) AS n", scaleTeams-1)}
 	for from := 1; from <= mappings; from += chunkRows {
-		statements = append(statements, fmt.Sprintf(fillChunk, from, min(from+chunkRows-1, mappings)))
+		statements = append(statements, fmt.Sprintf(fillChunk, from, min(from+chunkRows-1, mappings), scaleTeams))
 	}
 	for _, statement := range append(statements, "VACUUM ANALYZE") {
 		if _, err := conn.Exec(t.Context(), statement); err != nil {
@@ -158,7 +170,7 @@ func (d *scaledStore) register(t *testing.T, bound int) float64 {
 			for range samples() / 16 {
 				n, id := d.registered.Add(1), keys.Generate().ID()
 				s := mapping.Subject{Issuer: "https://idp.example.com/realms/acme", Claim: "sub", Value: fmt.Sprint("new-", n)}
-				key := &keys.Key{ID: id, Alias: "auto-" + string(id[:12]), TeamID: teams.TeamID(fmt.Sprint("team-", n%10000)), AutoRegistered: true}
+				key := &keys.Key{ID: id, Alias: "auto-" + string(id[:12]), TeamID: teams.TeamID(fmt.Sprint("team-", n%scaleTeams)), AutoRegistered: true}
 				if _, _, err := d.Register(t.Context(), s, key, bound); err != nil {
 					t.Errorf("register: %v", err)
 					return
