@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -9,25 +8,25 @@ import (
 )
 
 // headers are the request's headers under their lower-case names, in the order in which Envoy saw them. A list
-// and no map: few of some twenty are looked up. Their Raw is empty.
-type headers []wire.RawHeader
+// and no map: few of some twenty are looked up.
+type headers []wire.Header
 
 // headersFrom reads the one form in which Envoy sent the headers. The joined form and the raw form
 // are never mixed: with both, two parts of a system would see two requests. The raw form is changed in place. With an error
 // come all headers whose names are known.
 func headersFrom(in *wire.Request) (h headers, err error) {
-	if len(in.Headers) > 0 && len(in.HeaderMap) > 0 {
+	switch {
+	case len(in.Headers) > 0 && len(in.HeaderMap) > 0:
 		err = fmt.Errorf("%w: both forms of headers", ErrRequestMalformed)
+	case in.Contradiction:
+		err = fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
 	}
 	h = headers(in.HeaderMap)
 	for name, value := range in.Headers {
-		h = append(h, wire.RawHeader{Name: name, Value: value})
+		h = append(h, wire.Header{Name: name, Value: value})
 	}
 	for n := range h {
-		if h[n].Value != "" && h[n].Raw != "" && h[n].Value != h[n].Raw {
-			err = fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
-		}
-		h[n] = wire.RawHeader{Name: strings.ToLower(h[n].Name), Value: cmp.Or(h[n].Value, h[n].Raw)}
+		h[n].Name = strings.ToLower(h[n].Name)
 	}
 	return h, err
 }

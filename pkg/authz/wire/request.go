@@ -7,6 +7,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"unicode/utf8"
@@ -30,13 +31,15 @@ type Request struct {
 	Body               string
 	RawBody            []byte
 	// Headers are the headers in the joined form, HeaderMap those in the raw form, in their order.
-	Headers    map[string]string
-	HeaderMap  []RawHeader
-	Extensions map[string]string // context extensions
+	Headers   map[string]string
+	HeaderMap []Header
+	// Contradiction is whether a header of HeaderMap has a value and, as bytes, another one; the former is kept.
+	Contradiction bool
+	Extensions    map[string]string // context extensions
 }
 
-// RawHeader is a header of a HeaderMap. Only one of Value and Raw should be there.
-type RawHeader struct{ Name, Value, Raw string }
+// Header is a header of a HeaderMap.
+type Header struct{ Name, Value string }
 
 // RequestOf returns the parts of a CheckRequest that the generated code has read; of nil, those of an empty one.
 func RequestOf(in *authv3.CheckRequest) *Request {
@@ -48,9 +51,15 @@ func RequestOf(in *authv3.CheckRequest) *Request {
 	r.HTTP, r.Method, r.Path, r.Host, r.Size = true, h.GetMethod(), h.GetPath(), h.GetHost(), h.GetSize()
 	r.Body, r.RawBody, r.Headers = h.GetBody(), h.GetRawBody(), h.GetHeaders()
 	for _, header := range h.GetHeaderMap().GetHeaders() {
-		r.HeaderMap = append(r.HeaderMap, RawHeader{header.GetKey(), header.GetValue(), string(header.GetRawValue())})
+		r.add(header.GetKey(), header.GetValue(), string(header.GetRawValue()))
 	}
 	return r
+}
+
+// add adds a header with its value in either form.
+func (r *Request) add(name, value, raw string) {
+	r.HeaderMap = append(r.HeaderMap, Header{name, cmp.Or(value, raw)})
+	r.Contradiction = r.Contradiction || value != "" && raw != "" && value != raw
 }
 
 // UnmarshalRequest reads a CheckRequest. Its texts share data's memory, which must not be changed afterwards.
@@ -193,25 +202,25 @@ func (r *Request) readHeaders(data []byte) error {
 	f := fields{rest: data}
 	for f.next() {
 		if f.is(1) {
-			r.HeaderMap = append(r.HeaderMap, RawHeader{})
-			f.err = r.HeaderMap[len(r.HeaderMap)-1].read(f.value)
+			f.err = r.readHeader(f.value)
 		}
 	}
 	return f.err
 }
 
-func (h *RawHeader) read(data []byte) error {
-	f := fields{rest: data}
+func (r *Request) readHeader(data []byte) error {
+	name, value, raw, f := "", "", "", fields{rest: data}
 	for f.next() {
 		switch {
 		case f.is(1):
-			h.Name, f.err = text(f.value)
+			name, f.err = text(f.value)
 		case f.is(2):
-			h.Value, f.err = text(f.value)
+			value, f.err = text(f.value)
 		case f.is(3):
-			h.Raw = share(f.value)
+			raw = share(f.value)
 		}
 	}
+	r.add(name, value, raw)
 	return f.err
 }
 

@@ -44,7 +44,7 @@ func example(change func(*authv3.AttributeContext_HttpRequest)) []byte {
 	h := &authv3.AttributeContext_HttpRequest{
 		Id: "1", Method: "POST", Path: "/v1/chat/completions?x=%20", Host: "llm.example.com", Scheme: "https", Protocol: "HTTP/2", Size: 3,
 		Headers: map[string]string{"authorization": "Bearer a.b.c", "x-empty": "", "": "nameless"}, RawBody: []byte("{}\xff"), Body: "{}",
-		HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "a", RawValue: []byte("\xff\x00")}, {Key: "a", Value: "b"}, {}}},
+		HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "a", RawValue: []byte("\xff\x00")}, {Key: "a", Value: "b"}, {Key: "c", Value: "d", RawValue: []byte("e")}, {}}},
 	}
 	change(h)
 	data, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
