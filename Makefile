@@ -122,7 +122,7 @@ format: $(GOLANGCI_LINT) $(BUF) ## Format Go and protocol files
 	$(GOLANGCI_LINT) fmt
 	$(BUF) format --write proto
 
-generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration reference, the list of licenses and the benchmark's page
+generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration reference, the list of licenses, the benchmark's page and the sites' tables
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUF) generate
 	@mkdir -p docs
 	$(BUF) build proto -o - | go run ./internal/config/refdoc -config internal/config/testdata/full.yaml \
@@ -131,6 +131,7 @@ generate: $(BUF) $(PROTOC_GEN_GO) ## Write the generated code, the configuration
 	go run ./build/licenses >$(CACHE)/licenses.csv
 	mv $(CACHE)/licenses.csv third_party/licenses.csv
 	go run ./internal/bench/page $(FIGURES) docs
+	go run ./internal/bench/sites docs/scaling.md
 
 generate-check: generate ## Fail if `make generate` changes anything
 	@build/generate-check.sh
