@@ -9,11 +9,10 @@ import (
 const (
 	defaultMappingTTL = 300 * time.Second
 	defaultKeyTTL     = 30 * time.Second
-	maxConnections    = 10      // store.max_connections
-	teamClients       = 100     // clients of a team
-	serveStale        = 300     // mapping.serve_stale, in seconds: what has ended stays in memory for so long
-	places            = 1 << 16 // that the cache tells changes apart by: internal/cache
-	clientBytes       = 1200    // of a client's cached rows: TestMemory of pkg/mapping
+	maxConnections    = 10   // store.max_connections
+	teamClients       = 100  // clients of a team
+	serveStale        = 300  // mapping.serve_stale, in seconds: what has ended stays in memory for so long
+	clientBytes       = 1200 // of a client's cached rows: TestMemory of pkg/mapping
 )
 
 // site is N replicas and M clients. Rates are per second and of all replicas together.
@@ -37,7 +36,7 @@ type load struct {
 // load adds up what each client asks of one replica. Requests come independently of each other, so a row that is kept for
 // the time h is found by all but 1 of 1 + λh requests.
 func (s site) load() load {
-	gone := s.Changes/float64(s.Clients) + s.Changes/places // a change also ends what shares the place
+	gone := s.Changes / float64(s.Clients)
 	mappingHold, keyHold := hold(s.MappingTTL, gone), hold(s.KeyTTL, gone)
 	expires := math.Exp(-gone * s.MappingTTL.Seconds()) // the part of the mappings that no change ends
 	if s.MappingTTL == s.KeyTTL {
