@@ -110,7 +110,7 @@ func TestStatements(t *testing.T) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "-- What the binaries of schema version %d ask the database for.\n", schemaVersion)
 	for _, s := range [][2]string{
-		{"lockTeam", lockTeam}, {"lockAdvisory", lockAdvisory}, {"registerOne", registerOne}, {"countKeys", countKeys}, {"insertKey", insertKey},
+		{"lockTeams", lockTeams}, {"lockAdvisory", lockAdvisory}, {"registerKeys", registerKeys}, {"countKeys", countKeys}, {"insertKey", insertKey},
 		{"lockKey", lockKey}, {"pointMapping", pointMapping}, {"takeSpend", takeSpend}, {"blockKey", blockKey},
 		{"selectMapped", selectMapped}, {"selectOwnMapping", selectOwnMapping}, {"selectKey", selectKey}, {"selectTeam", selectTeam},
 		{"selectOrganization", selectOrganization}, {"selectUser", selectUser}, {"selectTeamByAlias", selectTeamByAlias},

@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"Register", testRegister},
 		{"RegisterOnce", testRegisterOnce},
 		{"RegisterOneAlias", testRegisterOneAlias},
+		{"RegisterMixed", testRegisterMixed},
 		{"RegisterSuppressed", testRegisterSuppressed},
 		{"RegisterUnknownTeam", testRegisterUnknownTeam},
 		{"RegisterAliasTaken", testRegisterAliasTaken},
