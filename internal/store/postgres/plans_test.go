@@ -58,6 +58,7 @@ func TestPlans(t *testing.T) {
 		{"own mapping", selectOwnMapping, subject, "jwt_key_mappings_pkey"},
 		{"key", selectKey, key, "virtual_keys_pkey"},
 		{"team", selectTeam, `'team-7'`, "teams_pkey"},
+		{"team and organization", selectTeamAlong, `'team-7'`, "teams_pkey organizations_pkey"},
 		{"team by alias", selectTeamByAlias, `'Team 7'`, "teams_alias"},
 		{"organization", selectOrganization, `'org-7'`, "organizations_pkey"},
 		{"organization by alias", selectOrganizationByAlias, `'Org 7'`, "organizations_alias"},

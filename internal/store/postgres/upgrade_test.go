@@ -113,6 +113,7 @@ func TestStatements(t *testing.T) {
 		{"lockTeams", lockTeams}, {"lockAdvisory", lockAdvisory}, {"registerKeys", registerKeys}, {"countKeys", countKeys}, {"insertKey", insertKey},
 		{"lockKey", lockKey}, {"pointMapping", pointMapping}, {"takeSpend", takeSpend}, {"blockKey", blockKey},
 		{"selectMapped", selectMapped}, {"selectOwnMapping", selectOwnMapping}, {"selectKey", selectKey}, {"selectTeam", selectTeam},
+		{"selectTeamAlong", selectTeamAlong},
 		{"selectOrganization", selectOrganization}, {"selectUser", selectUser}, {"selectTeamByAlias", selectTeamByAlias},
 		{"selectOrganizationByAlias", selectOrganizationByAlias}, {"selectMember", selectMember}, {"touchKey", touchKey},
 		{"selectCensus", selectCensus}, {"insertTeam", insertTeam}, {"putOrganization", putOrganization}, {"putTeam", putTeam},

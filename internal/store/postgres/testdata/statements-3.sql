@@ -83,6 +83,12 @@ SELECT id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''),
 SELECT id, alias, COALESCE(organization_id, ''), models, allowed_routes, blocked,
 		max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit FROM teams WHERE id = $1
 
+-- name: selectTeamAlong
+SELECT t.*, o.*
+		FROM (SELECT id, alias, COALESCE(organization_id, ''), models, allowed_routes, blocked,
+		max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit FROM teams WHERE id = $1) AS t (team, team_alias, organization)
+			LEFT JOIN LATERAL (SELECT id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at FROM organizations WHERE id = organization) AS o ON true
+
 -- name: selectOrganization
 SELECT id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at FROM organizations WHERE id = $1
 
