@@ -34,7 +34,7 @@ type registration struct {
 	bound   int           // on the keys of the key's team; 0 for none
 	until   time.Time     // when its caller stops waiting
 	tried   chan struct{} // closed when it was tried together with others
-	outcome               // then, or of nothing if it must be tried alone
+	outcome               // what became of it then; nothing if it must be tried alone
 }
 
 // outcome is what became of a registration.
@@ -120,6 +120,7 @@ func (s *Store) takeTurn(do func()) {
 // mapping. All replicas take subjects in the same order, so that none waits for one that waits for it.
 func (s *Store) registerTogether(list []*registration) {
 	defer func() {
+		_ = recover() // here a panic would end the process; those who try alone meet it again
 		for _, r := range list {
 			close(r.tried)
 		}

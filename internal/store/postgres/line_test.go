@@ -37,6 +37,7 @@ func TestLine(t *testing.T) {
 		"LongTurn":       testLongTurn,
 		"Leaving":        testLeaving,
 		"Deadline":       testDeadline,
+		"Panic":          testPanic,
 		"LostAnswer":     testLostAnswer,
 		"DeadConnection": testDeadConnection,
 		"TwoReplicas":    testTwoReplicas,
@@ -402,6 +403,19 @@ func testDeadline(t *testing.T, s *Store) {
 	}
 	for _, release := range taken {
 		release()
+	}
+	sizes(t, s, 0)
+}
+
+// A panic is left to those who try alone.
+func testPanic(t *testing.T, s *Store) {
+	list := []*registration{asked("a", "team-a", 0), asked("b", "team-a", 0)}
+	list[1].key = nil
+	s.registerTogether(list)
+	for _, r := range list {
+		if <-r.tried; r.outcome != (outcome{}) {
+			t.Errorf("%s: %+v", r.subject.Value, r.outcome)
+		}
 	}
 	sizes(t, s, 0)
 }
