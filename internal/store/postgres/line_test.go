@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
 	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -23,7 +25,7 @@ const patience = 20 * time.Second
 
 // TestLine shares one server; every test has its own database with three teams.
 func TestLine(t *testing.T) {
-	template := pgtest.Start(t, "deadlock_timeout=5ms").NewTemplate(t, func(url string) error {
+	template := pgtest.Start(t, "deadlock_timeout=5ms", "synchronous_standby_names=nobody").NewTemplate(t, func(url string) error {
 		_, _, err := Migrate(t.Context(), url)
 		return err
 	})
@@ -34,6 +36,7 @@ func TestLine(t *testing.T) {
 		"Bounds":         testBounds,
 		"NoneForAnother": testNoneForAnother,
 		"LockedTeam":     testLockedTeam,
+		"SlowCommit":     testSlowCommit,
 		"LongTurn":       testLongTurn,
 		"Leaving":        testLeaving,
 		"Deadline":       testDeadline,
@@ -140,7 +143,7 @@ func testOneTransaction(t *testing.T, s *Store) {
 	}
 	var list []*registration
 	for n := range mostTogether + 6 {
-		list = append(list, asked(fmt.Sprint(n), "team-a", n%2*1000))
+		list = append(list, asked(fmt.Sprint(n), []teams.TeamID{"team-a", "team-b"}[n/mostTogether], n%2*1000))
 	}
 	release, done := waiting(t, s, list...)
 	release()
@@ -327,7 +330,7 @@ func hold(t *testing.T, s *Store, statement string) (free func()) {
 func testLockedTeam(t *testing.T, s *Store) {
 	hold(t, s, "UPDATE teams SET alias = 'changing' WHERE id = 'team-b'")
 	stuck := asked("stuck", "team-b", 10)
-	stuck.until = time.Now().Add(time.Second)
+	stuck.until = time.Now().Add(2 * time.Second)
 	release, done := waiting(t, s, asked("a", "team-a", 10), stuck, asked("z", "", 10), asked("free", "team-b", 0))
 	release()
 	results := done()
@@ -336,6 +339,33 @@ func testLockedTeam(t *testing.T, s *Store) {
 	}
 	succeed(t, slices.Delete(results, 1, 2))
 	sizes(t, s, 3)
+}
+
+// A commit waits for another one that notifies, however long that takes.
+func testSlowCommit(t *testing.T, s *Store) {
+	slow := make(chan error)
+	go func() {
+		_, err := s.pool.Exec(t.Context(), "BEGIN; SET LOCAL synchronous_commit = on; INSERT INTO users (id) VALUES ('slow'); COMMIT", pgx.QueryExecModeSimpleProtocol)
+		slow <- err // it waits for a standby that there is not
+	}()
+	waits := func(event, since string) func() bool {
+		return func() bool {
+			return count(t, s, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1 AND state_change < now() - $2::interval", event, since) == 1
+		}
+	}
+	until(t, "a commit takes long", waits("SyncRep", "0 s"))
+	list := []*registration{asked("a", "team-a", 0), asked("b", "team-b", 10)}
+	go s.registerTogether(list)
+	until(t, "the registrations have waited for it", waits("object", (3*longTurn).String()))
+	execute(t, s, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'")
+	for _, r := range list {
+		if <-r.tried; r.mapping == nil {
+			t.Errorf("%s: %+v", r.subject.Value, r.outcome)
+		}
+	}
+	if err := <-slow; err != nil {
+		t.Errorf("the slow commit: %v", err)
+	}
 }
 
 // A registration that waits for a lock does not keep those that come after it.

@@ -32,6 +32,8 @@ const (
 	beginReadCommitted = `BEGIN ISOLATION LEVEL READ COMMITTED`
 	// waitBriefly lets a statement fail that waits for a lock for longer than longTurn.
 	waitBriefly = `SET LOCAL lock_timeout = '100ms'`
+	// waitAgain is for the COMMIT, which waits for the others that notify: a slow disk must not undo what is written.
+	waitAgain = `SET LOCAL lock_timeout = DEFAULT`
 
 	lockAdvisory = `SELECT pg_advisory_xact_lock($1)`
 	// lockTeams locks teams in the order of the list.
@@ -122,7 +124,7 @@ func (s *Store) winner(ctx context.Context, subject mapping.Subject) (*mapping.M
 
 // register makes registrations of different subjects in one round trip: all or none, if it is an error. Those of a bounded team
 // wait for others of that team, and see what these wrote, because the lock and the rest are statements of their own.
-// If they are together, they wait for no lock for long.
+// If they are together, they wait for no row for long.
 func (s *Store) register(ctx context.Context, list []*registration, together bool) (outcomes []outcome, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -146,6 +148,9 @@ func (s *Store) register(ctx context.Context, list []*registration, together boo
 		outcomes, err = collect(result, len(list))
 		return err
 	})
+	if together {
+		batch.Queue(waitAgain)
+	}
 	if together || len(locks) > 0 {
 		batch.Queue("COMMIT")
 	}
