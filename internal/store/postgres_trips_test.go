@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
+	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
-	"github.com/extauthz/extauthz/internal/store/storetest"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 	"github.com/extauthz/extauthz/pkg/token"
@@ -85,16 +85,14 @@ func (c *trips) of(call func()) int64 {
 func testTrips(t *testing.T, template *pgtest.Template) {
 	url, counted := countTrips(t, template.NewDatabase(t))
 	s := open(t, store.Options{URL: url, Timeout: patience, MaxConnections: 1})
-	if err := s.Apply(t.Context(), storetest.OneTeam("team-a")); err != nil {
+	if err := s.Apply(t.Context(), &resource.Set{
+		Organizations: []resource.Organization{{Organization: teams.Organization{ID: "acme"}}},
+		Teams:         []resource.Team{{Team: teams.Team{ID: "team-a", OrganizationID: "acme"}}},
+		Users:         []resource.User{{User: teams.User{ID: "alice"}}},
+	}); err != nil {
 		t.Fatal(err)
 	}
-	cached, err := mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cached.Close)
+	cached := cachedMappings(t, s)
 	claim, err := token.ParsePath("sub")
 	if err != nil {
 		t.Fatal(err)
@@ -131,4 +129,40 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 			t.Errorf("%s: %d round trips, want %d", test.what, got, test.want)
 		}
 	}
+	cold := func() int64 {
+		cached = cachedMappings(t, s)
+		directory, err := teams.NewCachedDirectory(s, teams.CacheOptions{TTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(directory.Close)
+		policy, err := teams.NewPolicy(teams.Config{}, directory, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return counted.of(func() {
+			caller := teams.Identity{Issuer: "https://idp", UserID: "alice", TeamID: "team-a"}
+			m, err := policy.Place(t.Context(), caller, teams.Request{Method: "GET", Path: "/"})
+			if err != nil || m.Organization == nil || m.User == nil {
+				t.Fatalf("%+v, %v", m, err)
+			}
+			resolve(mapping.AutoRegister, 0, "free")
+		})
+	}
+	cold() // the statements are prepared
+	if got := cold(); got != 3 {
+		t.Errorf("a caller whose team, organization, user, mapping and key a new replica has to read: %d round trips, want 3", got)
+	}
+}
+
+func cachedMappings(t *testing.T, s store.Store) *mapping.Cached {
+	t.Helper()
+	cached, err := mapping.NewCached(s, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cached.Close)
+	return cached
 }

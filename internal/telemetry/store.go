@@ -98,6 +98,15 @@ func (s *MeasuredStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team,
 	return measured(ctx, s, "team", func() (*teams.Team, error) { return s.store.Team(ctx, id) })
 }
 
+// TeamAlong implements [teams.Store].
+func (s *MeasuredStore) TeamAlong(ctx context.Context, id teams.TeamID) (team *teams.Team, organization *teams.Organization, err error) {
+	team, err = measured(ctx, s, "team", func() (*teams.Team, error) {
+		team, organization, err = s.store.TeamAlong(ctx, id)
+		return team, err
+	})
+	return team, organization, err
+}
+
 // RegisterTeam implements [teams.Registrar].
 func (s *MeasuredStore) RegisterTeam(ctx context.Context, team *teams.Team, maxTeams int) (*teams.Team, error) {
 	return measured(ctx, s, "register_team", func() (*teams.Team, error) { return s.store.RegisterTeam(ctx, team, maxTeams) })

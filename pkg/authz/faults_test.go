@@ -264,6 +264,11 @@ func (s *faultyStore) Team(ctx context.Context, id teams.TeamID) (*teams.Team, e
 	return faulty(ctx, s, "team", func() (*teams.Team, error) { return found(id == "a", &teams.Team{ID: "a"}) })
 }
 
+func (s *faultyStore) TeamAlong(ctx context.Context, id teams.TeamID) (*teams.Team, *teams.Organization, error) {
+	team, err := s.Team(ctx, id)
+	return team, nil, err
+}
+
 func (s *faultyStore) TeamByAlias(ctx context.Context, alias string) (*teams.Team, error) {
 	return faulty(ctx, s, "team by alias", func() (*teams.Team, error) { return found(alias == "Alpha", &teams.Team{ID: "a"}) })
 }

@@ -21,10 +21,14 @@ type CacheOptions struct {
 type Store interface {
 	Directory
 	Registrar
+
+	// TeamAlong returns what Team does. The team's organization may come along, read no earlier than the call; nil means that
+	// there is none or that it is to be asked for.
+	TeamAlong(ctx context.Context, id TeamID) (*Team, *Organization, error)
 }
 
-// CachedDirectory is a [Store] with a cache in front of its reads. Its own writes are seen at once. It is safe
-// for concurrent use.
+// CachedDirectory is a [Directory] and a [Registrar]: a [Store] with a cache in front of its reads. Its own writes are
+// seen at once. It is safe for concurrent use.
 type CachedDirectory struct {
 	registrar     Registrar
 	teams         *cache.Cache[TeamID, *Team]
@@ -46,10 +50,12 @@ type membership struct {
 func NewCachedDirectory(d Store, o CacheOptions) (*CachedDirectory, error) {
 	c := &CachedDirectory{registrar: d}
 	var err error
-	if c.teams, err = newCache(d.Team, one[TeamID], o); err != nil {
+	if c.organizations, err = newCache(d.Organization, one[OrganizationID], o); err != nil {
 		return nil, err
 	}
-	if c.organizations, err = newCache(d.Organization, one[OrganizationID], o); err != nil {
+	if c.teams, err = newCache(func(ctx context.Context, id TeamID) (*Team, error) {
+		return loadBoth(ctx, d, c.organizations, id)
+	}, one[TeamID], o); err != nil {
 		return nil, err
 	}
 	if c.users, err = newCache(d.User, one[UserID], o); err != nil {
@@ -65,6 +71,16 @@ func NewCachedDirectory(d Store, o CacheOptions) (*CachedDirectory, error) {
 		return d.Member(ctx, m.team, m.user)
 	}, func(m membership) uint64 { return cache.Digest(string(m.team), string(m.user)) }, o)
 	return c, err
+}
+
+// loadBoth loads a team, and keeps its organization if that comes along: whoever asks for the one asks for the other next.
+func loadBoth(ctx context.Context, d Store, organizations *cache.Cache[OrganizationID, *Organization], id TeamID) (*Team, error) {
+	began := organizations.Now()
+	team, organization, err := d.TeamAlong(ctx, id)
+	if organization != nil {
+		organizations.Add(organization.ID, organization, began)
+	}
+	return team, err
 }
 
 func newCache[K comparable, V any](load func(context.Context, K) (V, error), digest func(K) uint64, o CacheOptions) (*cache.Cache[K, V], error) {

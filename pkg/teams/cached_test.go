@@ -20,6 +20,9 @@ type table struct {
 	users   map[teams.UserID]teams.User
 	members map[string]bool
 	down    bool
+	asked   int // for organizations
+
+	whileRead func() // is called after a team was read, before it is returned
 }
 
 func find[K comparable, V any](d *table, rows map[K]V, fits func(V) bool) (*V, error) {
@@ -38,11 +41,25 @@ func (d *table) Team(_ context.Context, id teams.TeamID) (*teams.Team, error) {
 	return find(d, d.teams, func(t teams.Team) bool { return t.ID == id })
 }
 
+// TeamAlong brings the organization along if there is one.
+func (d *table) TeamAlong(ctx context.Context, id teams.TeamID) (*teams.Team, *teams.Organization, error) {
+	team, err := d.Team(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.whileRead != nil {
+		defer d.whileRead()
+	}
+	organization, _ := d.Organization(ctx, team.OrganizationID)
+	return team, organization, nil
+}
+
 func (d *table) TeamByAlias(_ context.Context, alias string) (*teams.Team, error) {
 	return find(d, d.teams, func(t teams.Team) bool { return t.Alias == alias })
 }
 
 func (d *table) Organization(_ context.Context, id teams.OrganizationID) (*teams.Organization, error) {
+	d.asked++
 	return find(d, d.orgs, func(o teams.Organization) bool { return o.ID == id })
 }
 
@@ -134,6 +151,31 @@ func TestChangesAreSeen(t *testing.T) {
 	*d = *newTable()
 	c.Changed()
 	expect("everything", before)
+}
+
+// A team's organization is kept when it comes along, unless it was changed since.
+func TestOrganizationComesAlong(t *testing.T) {
+	d := newTable()
+	d.teams["a"] = teams.Team{ID: "a", OrganizationID: "o"}
+	c := newCached(t, d, time.Hour)
+	read := func(wantAlias string, wantAsked int) {
+		t.Helper()
+		if _, err := c.Team(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		d.asked = 0
+		organization, err := c.Organization(t.Context(), "o")
+		if err != nil || organization.Alias != wantAlias || d.asked != wantAsked {
+			t.Errorf("%+v, %v, asked for %d times; want the alias %s, and %d", organization, err, d.asked, wantAlias, wantAsked)
+		}
+	}
+	read("O", 0)
+	c.Changed()
+	d.whileRead = func() {
+		d.orgs["o"] = teams.Organization{ID: "o", Alias: "P"}
+		c.OrganizationsChanged([]uint64{cache.Digest("o")})
+	}
+	read("P", 1)
 }
 
 // The use of a row that the store cannot give anew is noted for the decision.

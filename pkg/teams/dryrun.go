@@ -28,6 +28,11 @@ func (d *dryRun) Team(ctx context.Context, id TeamID) (*Team, error) {
 	return d.Directory.Team(ctx, id)
 }
 
+func (d *dryRun) TeamAlong(ctx context.Context, id TeamID) (*Team, *Organization, error) {
+	team, err := d.Team(ctx, id)
+	return team, nil, err
+}
+
 // RegisterTeam returns the team that is there, or else the one that it would write. It does not count teams.
 func (d *dryRun) RegisterTeam(ctx context.Context, team *Team, _ int) (*Team, error) {
 	found, err := d.Team(ctx, team.ID)

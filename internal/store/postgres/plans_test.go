@@ -45,7 +45,11 @@ func TestPlans(t *testing.T) {
 	}
 	execute(fmt.Sprintf(fillRows, 20_000))
 	const subject, key = `'https://idp.example.com/realms/acme', 'sub', 'client-7'`, `repeat('0', 64)`
-	newKey := key + `, 'auto-x', 'team-7', 'user-7', '', '{}', '{}', false, true, NULL, NULL, 0, NULL, NULL, true, 0, NULL, NULL, '', NULL`
+	// What two registrations are given, but for the bound.
+	subjects := `'{https://idp.example.com/realms/acme, https://idp.example.com/realms/acme}', '{sub, sub}', '{client-7, x}'`
+	newKeys := `'{0, 0}', '{` + strings.Repeat("0", 64) + `, ` + strings.Repeat("1", 64) + `}', '{x, y}', '{team-7, team-7}', '{user-7, user-7}', '{"", ""}',
+		'{"{}", "{}"}', '{"{}", "{}"}', '{false, false}', '{true, true}', '{NULL, NULL}', '{NULL, NULL}', '{0, 0}', '{NULL, NULL}', '{NULL, NULL}',
+		'{true, true}', '{0, 0}', '{NULL, NULL}', '{NULL, NULL}', '{"", ""}', '{NULL, NULL}'`
 	for _, test := range []struct {
 		name, statement, arguments string
 		indexes                    string // each may be used, and the first must be
@@ -54,14 +58,15 @@ func TestPlans(t *testing.T) {
 		{"own mapping", selectOwnMapping, subject, "jwt_key_mappings_pkey"},
 		{"key", selectKey, key, "virtual_keys_pkey"},
 		{"team", selectTeam, `'team-7'`, "teams_pkey"},
+		{"team and organization", selectTeamAlong, `'team-7'`, "teams_pkey organizations_pkey"},
 		{"team by alias", selectTeamByAlias, `'Team 7'`, "teams_alias"},
 		{"organization", selectOrganization, `'org-7'`, "organizations_pkey"},
 		{"organization by alias", selectOrganizationByAlias, `'Org 7'`, "organizations_alias"},
 		{"user", selectUser, `'user-7'`, "users_pkey"},
 		{"member", selectMember, `'team-7', 'user-7'`, "team_members_pkey"},
-		{"registration", registerOne, subject + ", 0, " + newKey, "jwt_key_mappings_pkey virtual_keys_registered"},
-		{"registration within a bound", registerOne, subject + ", 1000, " + newKey, "virtual_keys_registered jwt_key_mappings_pkey"},
-		{"lock of a team", lockTeam, `'team-7'`, "teams_pkey"},
+		{"registrations", registerKeys, subjects + ", '{0, 0}', " + newKeys, "jwt_key_mappings_pkey virtual_keys_registered"},
+		{"registrations within a bound", registerKeys, subjects + ", '{1000, 1000}', " + newKeys, "virtual_keys_registered jwt_key_mappings_pkey"},
+		{"lock of teams", lockTeams, `'{team-7, team-8}'`, "teams_pkey"},
 		{"lock of a key", lockKey, key, "virtual_keys_pkey"},
 		{"rebind", pointMapping, subject + ", " + key + ", " + key, "jwt_key_mappings_key"},
 		{"spend", takeSpend, key + ", " + key, "virtual_keys_pkey"},

@@ -27,6 +27,7 @@ type Options struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
+	line    line // of registrations
 }
 
 var (

@@ -19,8 +19,12 @@ const (
 			LEFT JOIN LATERAL (SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = key_id) AS k ON true`
 	selectOwnMapping = `SELECT ` + mappingColumns + ` FROM jwt_key_mappings
 		WHERE issuer = $1 AND claim = $2 AND value = $3`
-	selectKey          = `SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = $1`
-	selectTeam         = `SELECT ` + teamColumns + ` FROM teams WHERE id = $1`
+	selectKey  = `SELECT ` + keyColumns + ` FROM virtual_keys WHERE id = $1`
+	selectTeam = `SELECT ` + teamColumns + ` FROM teams WHERE id = $1`
+	// selectTeamAlong is a team and its organization.
+	selectTeamAlong = `SELECT t.*, o.*
+		FROM (SELECT ` + teamColumns + ` FROM teams WHERE id = $1) AS t (team, team_alias, organization)
+			LEFT JOIN LATERAL (SELECT ` + organizationColumns + ` FROM organizations WHERE id = organization) AS o ON true`
 	selectOrganization = `SELECT ` + organizationColumns + ` FROM organizations WHERE id = $1`
 	selectUser         = `SELECT ` + userColumns + ` FROM users WHERE id = $1`
 	// The rows of an alias, counted to two: see [rows.Only].
@@ -68,6 +72,21 @@ func (s *Store) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) 
 		return nil, teams.ErrNotFound
 	}
 	return read(ctx, s, "read team", scanTeam, selectTeam, id)
+}
+
+// TeamAlong is documented on [teams.Store].
+func (s *Store) TeamAlong(ctx context.Context, id teams.TeamID) (*teams.Team, *teams.Organization, error) {
+	if !rows.Storable(id) {
+		return nil, nil, teams.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	result, err := s.pool.Query(ctx, selectTeamAlong, id)
+	if err != nil {
+		return nil, nil, translate(ctx, "read team", err)
+	}
+	found, err := pgx.CollectExactlyOneRow(result, scanOwned)
+	return found.team, found.organization, translate(ctx, "read team", err)
 }
 
 // Organization is documented on [teams.Directory].

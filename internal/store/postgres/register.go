@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -23,11 +25,20 @@ const failedTx = 'E'
 // mappedKeyExists is the constraint that a mapping's key exists.
 const mappedKeyExists = "jwt_key_mappings_key_id_fkey"
 
+// registerWidth is the number of columns that registerKeys is given.
+const registerWidth = 25
+
 const (
 	beginReadCommitted = `BEGIN ISOLATION LEVEL READ COMMITTED`
+	// waitBriefly lets a statement fail that waits for a lock for longer than longTurn.
+	waitBriefly = `SET LOCAL lock_timeout = '100ms'`
+	// waitAgain is for the COMMIT, which waits for the others that notify: a slow disk must not undo what is written.
+	waitAgain = `SET LOCAL lock_timeout = DEFAULT`
 
-	lockTeam     = `SELECT 1 FROM teams WHERE id = $1 FOR NO KEY UPDATE`
 	lockAdvisory = `SELECT pg_advisory_xact_lock($1)`
+	// lockTeams locks teams in the order of the list.
+	lockTeams = `SELECT FROM unnest($1::text[]) AS asked (team)
+		CROSS JOIN LATERAL (SELECT FROM teams WHERE id = team FOR NO KEY UPDATE) AS locked`
 	// countKeys stops at the bound, so that a registration costs no more than it.
 	countKeys = `SELECT count(*) FROM (SELECT 1 FROM virtual_keys
 		WHERE COALESCE(team_id, '') = $1 AND auto_registered AND NOT blocked LIMIT $2) AS registered`
@@ -37,28 +48,36 @@ const (
 	insertKey = `INSERT INTO virtual_keys (` + newKeyColumns + `)
 		VALUES ($1, $2, NULLIF($3, ''), $4, NULLIF($5, ''), $6, $7, $8, $9, $10, $11, $12, $13, $14,
 			$15, $16, $17, $18, $19, $20)`
-	// registerOne writes the mapping first, and the key only if that was written: a loser leaves no key. It returns
-	// whether the team may have one key more, and the subject's mapping: its own if there is one (a concurrent one is not
-	// seen), or the one that was written, with the key as it is stored.
-	registerOne = `WITH own AS (
-			SELECT ` + mappingColumns + ` FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3
-		), admitted AS (
-			SELECT WHERE $4::bigint = 0 OR $4 > (SELECT count(*) FROM (SELECT FROM virtual_keys
-				WHERE COALESCE(team_id, '') = $7 AND auto_registered AND NOT blocked LIMIT $4) AS registered)
+	// registerKeys writes for each subject the mapping first, and the key only if that was written: a loser leaves no key.
+	// It returns whether the subject's team has all its keys, and the subject's mapping: its own if there is one (a
+	// concurrent one is not seen), or the one that was written, with the key as it is stored. To a bound count the keys that
+	// are there and those of the subjects before: that some of these may lose only refuses what may be asked again.
+	// The planner is kept from knowing how many there are: it would plan anew each time, which costs more than the rest.
+	registerKeys = `WITH asked AS (
+			SELECT a.*, own.key_id AS own_id, own.active AS own_active, own.auto_registered AS own_registered,
+				CASE WHEN most > 0 THEN most - (SELECT count(*) FROM (SELECT FROM virtual_keys
+					WHERE COALESCE(virtual_keys.team_id, '') = a.team_id AND auto_registered AND NOT blocked LIMIT most) AS registered) END AS room
+			FROM unnest((SELECT $1::text[]), $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
+					$10::text[], $11::text[], $12::text[], $13::boolean[], $14::boolean[], $15::timestamptz[], $16::bigint[], $17::bigint[],
+					$18::bigint[], $19::bigint[], $20::boolean[], $21::bigint[], $22::timestamptz[], $23::bytea[], $24::text[], $25::timestamptz[])
+				WITH ORDINALITY AS a (issuer, claim, value, most, before, ` + newKeyColumns + `, place)
+				LEFT JOIN LATERAL (SELECT key_id, active, jwt_key_mappings.auto_registered FROM jwt_key_mappings
+					WHERE issuer = a.issuer AND claim = a.claim AND value = a.value LIMIT 1) AS own ON true
 		), bound AS (
 			INSERT INTO jwt_key_mappings (issuer, claim, value, key_id, active, auto_registered)
-			SELECT $1, $2, $3, $5, true, true FROM admitted WHERE NOT EXISTS (SELECT FROM own)
-			ON CONFLICT (issuer, claim, value) DO NOTHING RETURNING ` + mappingColumns + `
+			SELECT issuer, claim, value, id, true, true FROM asked WHERE own_id IS NULL AND (room IS NULL OR room > before)
+			ON CONFLICT (issuer, claim, value) DO NOTHING RETURNING key_id, active, auto_registered
 		), written AS (
 			INSERT INTO virtual_keys (` + newKeyColumns + `)
-			SELECT key_id, $6, NULLIF($7, ''), $8, NULLIF($9, ''), $10::text[], $11::text[], $12::boolean, $13::boolean, $14::timestamptz,
-				$15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::boolean, $20::bigint, $21::timestamptz, $22::bytea, $23, $24::timestamptz
-			FROM bound RETURNING ` + keyColumns + `
+			SELECT id, alias, NULLIF(team_id, ''), user_id, NULLIF(organization_id, ''), models::text[], allowed_routes::text[], blocked,
+				asked.auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
+				jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at
+			FROM bound JOIN asked ON id = key_id RETURNING ` + keyColumns + `
 		)
-		SELECT EXISTS (SELECT FROM admitted), m.issuer IS NOT NULL, m.*, k.*
-		FROM (SELECT) AS once LEFT JOIN (
-			SELECT * FROM own UNION ALL SELECT * FROM bound WHERE EXISTS (SELECT FROM written)
-		) AS m ON true LEFT JOIN written AS k ON true`
+		SELECT place, COALESCE(room <= 0, false), m.key_id IS NOT NULL, issuer, claim, value, m.*, k.*
+		FROM asked LEFT JOIN LATERAL (
+			SELECT own_id AS key_id, own_active, own_registered WHERE own_id IS NOT NULL UNION ALL SELECT * FROM bound WHERE key_id = asked.id
+		) AS m ON true LEFT JOIN written AS k ON k.id = m.key_id`
 	// lockKey does not keep others from referring to the key, only from changing it.
 	lockKey = `SELECT auto_registered AND NOT blocked AND (expires_at IS NULL OR expires_at > clock_timestamp())
 			AND (idle_expires_at IS NULL OR idle_expires_at > clock_timestamp())
@@ -70,8 +89,8 @@ const (
 	blockKey  = `UPDATE virtual_keys SET blocked = true, updated_at = now() WHERE id = $1`
 )
 
-// Register is documented on [mapping.Store]. It is one round trip: without a bound one statement, with a bound a
-// transaction that is sent whole. Whoever loses a race needs another one.
+// Register is documented on [mapping.Store]. It is one round trip; whoever loses a race needs another one.
+// Registrations that come while another one is under way are made together: see [line].
 func (s *Store) Register(
 	ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int,
 ) (*mapping.Mapping, *keys.Key, error) {
@@ -81,7 +100,9 @@ func (s *Store) Register(
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	found, err := s.register(ctx, subject, key, maxTeamKeys)
+	r := &registration{subject: subject, key: key, bound: max(maxTeamKeys, 0), tried: make(chan struct{})}
+	r.until, _ = ctx.Deadline()
+	found, err := s.registerInTurn(ctx, r)
 	if errors.Is(err, mapping.ErrConflict) {
 		m, err := s.winner(ctx, subject)
 		return m, nil, err
@@ -101,69 +122,109 @@ func (s *Store) winner(ctx context.Context, subject mapping.Subject) (*mapping.M
 	return m, err
 }
 
-func (s *Store) register(ctx context.Context, subject mapping.Subject, key *keys.Key, maxTeamKeys int) (found mapped, err error) {
+// register makes registrations of different subjects in one round trip: all or none, if it is an error. Those of a bounded team
+// wait for others of that team, and see what these wrote, because the lock and the rest are statements of their own.
+// If they are together, they wait for no row for long.
+func (s *Store) register(ctx context.Context, list []*registration, together bool) (outcomes []outcome, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return found, err
+		return nil, err
 	}
 	defer conn.Release()
-	args := append([]any{subject.Issuer, subject.Claim, subject.Value, max(maxTeamKeys, 0)}, keyArguments(key)...)
-	if maxTeamKeys <= 0 {
-		return registered(conn.Query(ctx, registerOne, args...))
+	columns, err := columnsOf(list, conn.Conn().TypeMap())
+	if err != nil {
+		return nil, err
 	}
-	found, err = registerBounded(ctx, conn.Conn(), key.TeamID, args)
+	locks := lockBounded(list)
+	batch := &pgx.Batch{}
+	if together || len(locks) > 0 {
+		batch.Queue(beginReadCommitted)
+	}
+	if together {
+		batch.Queue(waitBriefly)
+	}
+	batch.QueuedQueries = append(batch.QueuedQueries, locks...)
+	batch.Queue(registerKeys, columns...).Query(func(result pgx.Rows) (err error) {
+		outcomes, err = collect(result, len(list))
+		return err
+	})
+	if together {
+		batch.Queue(waitAgain)
+	}
+	if together || len(locks) > 0 {
+		batch.Queue("COMMIT")
+	}
+	err = conn.SendBatch(ctx, batch).Close()
 	if conn.Conn().PgConn().TxStatus() == failedTx {
 		_, _ = conn.Exec(ctx, "ROLLBACK") // if it fails, the pool drops the connection, and with it the transaction
 	}
-	return found, err
+	return outcomes, err
 }
 
-// registerBounded waits for the other registrations of the team. What they wrote is seen, because the lock and the
-// rest are statements of their own.
-func registerBounded(ctx context.Context, conn *pgx.Conn, team teams.TeamID, args []any) (found mapped, err error) {
-	batch := &pgx.Batch{}
-	batch.Queue(beginReadCommitted)
-	if team == "" {
-		batch.Queue(lockAdvisory, int64(noTeamLock))
-	} else {
-		batch.Queue(lockTeam, team)
-	}
-	batch.Queue(registerOne, args...)
-	batch.Queue("COMMIT")
-	results := conn.SendBatch(ctx, batch)
-	defer func() { err = cmp.Or(err, results.Close()) }() // Close reads what the COMMIT says
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
-			return found, err
+// lockBounded are the statements that lock what is bounded: the keys without a team, and the teams in their order.
+func lockBounded(list []*registration) (statements []*pgx.QueuedQuery) {
+	var names []string
+	noTeam := false
+	for _, r := range list {
+		switch {
+		case r.bound == 0:
+		case r.key.TeamID == "":
+			noTeam = true
+		default:
+			names = append(names, string(r.key.TeamID))
 		}
 	}
-	return registered(results.Query())
+	if noTeam {
+		statements = append(statements, &pgx.QueuedQuery{SQL: lockAdvisory, Arguments: []any{int64(noTeamLock)}})
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		statements = append(statements, &pgx.QueuedQuery{SQL: lockTeams, Arguments: []any{slices.Compact(names)}})
+	}
+	return statements
 }
 
-// registered is what registerOne found or wrote.
-func registered(result pgx.Rows, err error) (found mapped, _ error) {
-	if err != nil {
-		return found, err
-	}
-	var admitted, exists bool
-	found, err = pgx.CollectExactlyOneRow(result, func(row pgx.CollectableRow) (mapped, error) {
-		err := part{row, 0, mappingWidth + keyWidth}.Scan(&admitted, &exists)
-		if err != nil || !exists {
-			return mapped{}, err
+// columnsOf are the arguments of registerKeys: each a column of all registrations.
+func columnsOf(list []*registration, types *pgtype.Map) ([]any, error) {
+	columns := make([]any, registerWidth)
+	before := map[teams.TeamID]int{}
+	for _, r := range list {
+		row := append([]any{r.subject.Issuer, r.subject.Claim, r.subject.Value, r.bound, before[r.key.TeamID]}, keyArguments(r.key)...)
+		if r.bound > 0 {
+			before[r.key.TeamID]++
 		}
-		return scanMapped(row, 2)
-	})
-	switch {
-	case hasCode(err, uniqueViolation):
-		return found, fmt.Errorf("postgres: create key: id or alias is taken: %w", mapping.ErrConflict)
-	case hasCode(err, serializationFailure), violates(err, mappedKeyExists):
-		return found, fmt.Errorf("postgres: register: %w", mapping.ErrConflict)
-	case err != nil || found.mapping != nil:
-		return found, err
-	case !admitted:
-		return found, fmt.Errorf("postgres: register: %w", mapping.ErrLimited)
+		for i, value := range row {
+			if texts, ok := value.([]string); ok { // an array of lists would be one list
+				literal, err := types.Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, texts, nil)
+				if err != nil {
+					return nil, err
+				}
+				value = string(literal)
+			}
+			column, _ := columns[i].([]any)
+			columns[i] = append(column, value)
+		}
 	}
-	return found, fmt.Errorf("postgres: register: %w", mapping.ErrConflict)
+	return columns, nil
+}
+
+// collect reads what registerKeys returns of so many registrations.
+func collect(result pgx.Rows, registrations int) ([]outcome, error) {
+	outcomes := make([]outcome, registrations)
+	for result.Next() {
+		var place int
+		var o outcome
+		var exists bool
+		err := part{result, 0, mappingWidth + keyWidth}.Scan(&place, &o.full, &exists)
+		if err == nil && exists {
+			o.mapped, err = scanMapped(result, 3)
+		}
+		if err != nil {
+			return nil, err
+		}
+		outcomes[place-1] = o
+	}
+	return outcomes, result.Err()
 }
 
 // Rebind is documented on [mapping.Store]. The old key's lock comes first, as in Apply: keys before
@@ -212,7 +273,7 @@ func lockCount(ctx context.Context, tx pgx.Tx, team teams.TeamID) (err error) {
 	if team == "" {
 		_, err = tx.Exec(ctx, lockAdvisory, int64(noTeamLock))
 	} else {
-		_, err = tx.Exec(ctx, lockTeam, team)
+		_, err = tx.Exec(ctx, lockTeams, []teams.TeamID{team})
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/extauthz/extauthz/internal/store/rows"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
@@ -20,7 +22,7 @@ const (
 		blocked, auto_registered, jwt_only, expires_at, idle_timeout, idle_expires_at, sealed, max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit`
 	mappingColumns = `issuer, claim, value, key_id, active, auto_registered`
 
-	mappingWidth, keyWidth = 6, 20 // in columns
+	mappingWidth, keyWidth, teamWidth, organizationWidth = 6, 20, 12, 7 // in columns
 )
 
 func scanOrganization(row rows.Scanner) (*teams.Organization, error) {
@@ -85,6 +87,26 @@ func scanMapped(row rows.Scanner, before int) (mapped, error) {
 	}
 	key, err := scanKey(part{row, before, 0})
 	return mapped{m, key}, err
+}
+
+// owned is a team and its organization, which may be nil.
+type owned struct {
+	team         *teams.Team
+	organization *teams.Organization
+}
+
+// scanOwned scans a team and its organization. One whose row is gone must be asked for, so that it denies.
+func scanOwned(row pgx.CollectableRow) (owned, error) {
+	var id *teams.OrganizationID
+	team, err := scanTeam(part{row, 0, organizationWidth})
+	if err != nil {
+		return owned{}, err
+	}
+	if err := (part{row, teamWidth, organizationWidth - 1}).Scan(&id); err != nil || id == nil {
+		return owned{team: team}, err
+	}
+	organization, err := scanOrganization(part{row, teamWidth, 0})
+	return owned{team, organization}, err
 }
 
 // part is a row without columns at its two ends: the driver skips a column that has no destination.

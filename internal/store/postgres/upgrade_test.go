@@ -110,9 +110,10 @@ func TestStatements(t *testing.T) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "-- What the binaries of schema version %d ask the database for.\n", schemaVersion)
 	for _, s := range [][2]string{
-		{"lockTeam", lockTeam}, {"lockAdvisory", lockAdvisory}, {"registerOne", registerOne}, {"countKeys", countKeys}, {"insertKey", insertKey},
+		{"lockTeams", lockTeams}, {"lockAdvisory", lockAdvisory}, {"registerKeys", registerKeys}, {"countKeys", countKeys}, {"insertKey", insertKey},
 		{"lockKey", lockKey}, {"pointMapping", pointMapping}, {"takeSpend", takeSpend}, {"blockKey", blockKey},
 		{"selectMapped", selectMapped}, {"selectOwnMapping", selectOwnMapping}, {"selectKey", selectKey}, {"selectTeam", selectTeam},
+		{"selectTeamAlong", selectTeamAlong},
 		{"selectOrganization", selectOrganization}, {"selectUser", selectUser}, {"selectTeamByAlias", selectTeamByAlias},
 		{"selectOrganizationByAlias", selectOrganizationByAlias}, {"selectMember", selectMember}, {"touchKey", touchKey},
 		{"selectCensus", selectCensus}, {"insertTeam", insertTeam}, {"putOrganization", putOrganization}, {"putTeam", putTeam},

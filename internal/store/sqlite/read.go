@@ -54,6 +54,12 @@ func (s *Store) Team(ctx context.Context, id teams.TeamID) (*teams.Team, error) 
 	return read(ctx, s, "read team", scanTeam, selectTeam, id)
 }
 
+// TeamAlong is documented on [teams.Store]. It leaves the organization to whoever needs it, as Lookup does the key.
+func (s *Store) TeamAlong(ctx context.Context, id teams.TeamID) (*teams.Team, *teams.Organization, error) {
+	team, err := s.Team(ctx, id)
+	return team, nil, err
+}
+
 // Organization is documented on [teams.Directory].
 func (s *Store) Organization(ctx context.Context, id teams.OrganizationID) (*teams.Organization, error) {
 	if !rows.Storable(id) {

@@ -241,6 +241,7 @@ func calls(s store.Store) map[string]func(context.Context) error {
 		"Team":                func(ctx context.Context) error { _, err := s.Team(ctx, "x"); return err },
 		"Organization":        func(ctx context.Context) error { _, err := s.Organization(ctx, "x"); return err },
 		"User":                func(ctx context.Context) error { _, err := s.User(ctx, "x"); return err },
+		"TeamAlong":           func(ctx context.Context) error { _, _, err := s.TeamAlong(ctx, "x"); return err },
 		"TeamByAlias":         func(ctx context.Context) error { _, err := s.TeamByAlias(ctx, "x"); return err },
 		"OrganizationByAlias": func(ctx context.Context) error { _, err := s.OrganizationByAlias(ctx, "x"); return err },
 		"Member":              func(ctx context.Context) error { _, err := s.Member(ctx, "x", "x"); return err },

@@ -240,3 +240,28 @@ func testKeyAlong(t *testing.T, s Instance, features Features) {
 	equal(t, "without its key", got, m)
 	equal(t, "the key that is gone", gone, (*keys.Key)(nil))
 }
+
+// testOrganizationAlong does the same with a team and its organization.
+func testOrganizationAlong(t *testing.T, s Instance, features Features) {
+	apply(t, s, everything())
+	for _, team := range everything().Teams {
+		got, organization, err := s.TeamAlong(t.Context(), team.ID)
+		wantError(t, "TeamAlong", err, nil)
+		equal(t, "team", got, &team.Team)
+		var want *teams.Organization
+		if features.KeyAlong && team.OrganizationID != "" {
+			want, err = s.Organization(t.Context(), team.OrganizationID)
+			wantError(t, "Organization", err, nil)
+		}
+		equal(t, "its organization", organization, want)
+	}
+	for _, id := range []teams.TeamID{"gone", "", "\x00"} {
+		_, _, err := s.TeamAlong(t.Context(), id)
+		wantError(t, "TeamAlong", err, teams.ErrNotFound)
+	}
+	s.execute(t, features.Unchecked("DELETE FROM organizations WHERE id = 'acme'"))
+	team, gone, err := s.TeamAlong(t.Context(), "team-a")
+	wantError(t, "without its organization", err, nil)
+	equal(t, "without its organization", team, &everything().Teams[0].Team)
+	equal(t, "the organization that is gone", gone, (*teams.Organization)(nil))
+}

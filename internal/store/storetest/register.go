@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -52,6 +53,46 @@ func testRegisterOneAlias(t *testing.T, s Instance, _ Features) {
 		key.Alias = "alice"
 		return key
 	})
+}
+
+// testRegisterMixed registers at once who may be and who may not, twins among them: each gets its own answer.
+func testRegisterMixed(t *testing.T, s Instance, _ Features) {
+	seed(t, s)
+	const each, bound = 40, 10
+	attempts := []struct {
+		subject, team string
+		bound         int
+	}{{"", "team-a", 1000}, {"", "", 0}, {"twin", "team-a", 0}, {"", "team-b", bound}, {"", "gone", 0}, {"", "gone", 5}}
+	outcomes := together(len(attempts)*each, func(i int) outcome {
+		a, name := attempts[i%len(attempts)], fmt.Sprint(i)
+		m, key, err := s.Register(t.Context(), subject(cmp.Or(a.subject, name)), registered(name, teams.TeamID(a.team)), a.bound)
+		if err == nil && key != nil && (key.ID != m.KeyID || key.ID != id(name)) {
+			t.Errorf("registration %d: a mapping to %s, and the key %s", i, m.KeyID, key.ID)
+		}
+		return outcome{m, err}
+	})
+	of := func(attempt int) (list []outcome) {
+		for i := attempt; i < len(outcomes); i += len(attempts) {
+			list = append(list, outcomes[i])
+		}
+		return list
+	}
+	for _, everybody := range []int{0, 1, 2} {
+		tally(t, of(everybody), nil)
+	}
+	for i := range each {
+		equal(t, "a new subject", outcomes[i*len(attempts)].mapping.KeyID, id(fmt.Sprint(i*len(attempts))))
+		equal(t, "a twin", of(2)[i].mapping, of(2)[0].mapping)
+	}
+	if succeeded, _ := tally(t, of(3), mapping.ErrLimited); succeeded != bound {
+		t.Errorf("%d keys in a team that may have %d", succeeded, bound)
+	}
+	for _, nobody := range []int{4, 5} {
+		if succeeded, _ := tally(t, of(nobody), store.ErrInvalid); succeeded != 0 {
+			t.Errorf("%d keys in a team that is not there", succeeded)
+		}
+	}
+	sizes(t, s, 2*each+1+bound, 2*each+1+bound)
 }
 
 func registerTogether(t *testing.T, s Instance, key func(i int) *keys.Key) {

@@ -38,7 +38,7 @@ type Features struct {
 	ConcurrentWriters bool
 	// Cached says that what was read before is answered from memory, even to a caller whose context has ended.
 	Cached bool
-	// KeyAlong says that a mapping's key comes with it. Otherwise it never does.
+	// KeyAlong says that a mapping's key comes with it, and a team's organization. Otherwise they never do.
 	KeyAlong bool
 	// Unchecked is the SQL that runs a statement without its foreign keys.
 	Unchecked func(statement string) string
@@ -57,6 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"RoundTrip", testRoundTrip},
 		{"IssuerPrecedence", testIssuerPrecedence},
 		{"KeyAlong", testKeyAlong},
+		{"OrganizationAlong", testOrganizationAlong},
 		{"ByteExact", testByteExact},
 		{"HostileText", testHostileText},
 		{"LongestSubject", testLongestSubject},
@@ -68,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) Instance, features Features) {
 		{"Register", testRegister},
 		{"RegisterOnce", testRegisterOnce},
 		{"RegisterOneAlias", testRegisterOneAlias},
+		{"RegisterMixed", testRegisterMixed},
 		{"RegisterSuppressed", testRegisterSuppressed},
 		{"RegisterUnknownTeam", testRegisterUnknownTeam},
 		{"RegisterAliasTaken", testRegisterAliasTaken},

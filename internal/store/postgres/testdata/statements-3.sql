@@ -1,34 +1,43 @@
 -- What the binaries of schema version 3 ask the database for.
 
--- name: lockTeam
-SELECT 1 FROM teams WHERE id = $1 FOR NO KEY UPDATE
+-- name: lockTeams
+SELECT FROM unnest($1::text[]) AS asked (team)
+		CROSS JOIN LATERAL (SELECT FROM teams WHERE id = team FOR NO KEY UPDATE) AS locked
 
 -- name: lockAdvisory
 SELECT pg_advisory_xact_lock($1)
 
--- name: registerOne
-WITH own AS (
-			SELECT issuer, claim, value, key_id, active, auto_registered FROM jwt_key_mappings WHERE issuer = $1 AND claim = $2 AND value = $3
-		), admitted AS (
-			SELECT WHERE $4::bigint = 0 OR $4 > (SELECT count(*) FROM (SELECT FROM virtual_keys
-				WHERE COALESCE(team_id, '') = $7 AND auto_registered AND NOT blocked LIMIT $4) AS registered)
+-- name: registerKeys
+WITH asked AS (
+			SELECT a.*, own.key_id AS own_id, own.active AS own_active, own.auto_registered AS own_registered,
+				CASE WHEN most > 0 THEN most - (SELECT count(*) FROM (SELECT FROM virtual_keys
+					WHERE COALESCE(virtual_keys.team_id, '') = a.team_id AND auto_registered AND NOT blocked LIMIT most) AS registered) END AS room
+			FROM unnest((SELECT $1::text[]), $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
+					$10::text[], $11::text[], $12::text[], $13::boolean[], $14::boolean[], $15::timestamptz[], $16::bigint[], $17::bigint[],
+					$18::bigint[], $19::bigint[], $20::boolean[], $21::bigint[], $22::timestamptz[], $23::bytea[], $24::text[], $25::timestamptz[])
+				WITH ORDINALITY AS a (issuer, claim, value, most, before, id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
+		auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
+		jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at, place)
+				LEFT JOIN LATERAL (SELECT key_id, active, jwt_key_mappings.auto_registered FROM jwt_key_mappings
+					WHERE issuer = a.issuer AND claim = a.claim AND value = a.value LIMIT 1) AS own ON true
 		), bound AS (
 			INSERT INTO jwt_key_mappings (issuer, claim, value, key_id, active, auto_registered)
-			SELECT $1, $2, $3, $5, true, true FROM admitted WHERE NOT EXISTS (SELECT FROM own)
-			ON CONFLICT (issuer, claim, value) DO NOTHING RETURNING issuer, claim, value, key_id, active, auto_registered
+			SELECT issuer, claim, value, id, true, true FROM asked WHERE own_id IS NULL AND (room IS NULL OR room > before)
+			ON CONFLICT (issuer, claim, value) DO NOTHING RETURNING key_id, active, auto_registered
 		), written AS (
 			INSERT INTO virtual_keys (id, alias, team_id, user_id, organization_id, models, allowed_routes, blocked,
 		auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
 		jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at)
-			SELECT key_id, $6, NULLIF($7, ''), $8, NULLIF($9, ''), $10::text[], $11::text[], $12::boolean, $13::boolean, $14::timestamptz,
-				$15::bigint, $16::bigint, $17::bigint, $18::bigint, $19::boolean, $20::bigint, $21::timestamptz, $22::bytea, $23, $24::timestamptz
-			FROM bound RETURNING id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
+			SELECT id, alias, NULLIF(team_id, ''), user_id, NULLIF(organization_id, ''), models::text[], allowed_routes::text[], blocked,
+				asked.auto_registered, expires_at, max_budget_micros, spend_micros, rpm_limit, tpm_limit,
+				jwt_only, idle_timeout, idle_expires_at, sealed, budget_window, budget_reset_at
+			FROM bound JOIN asked ON id = key_id RETURNING id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''), models, allowed_routes,
 		blocked, auto_registered, jwt_only, expires_at, idle_timeout, idle_expires_at, sealed, max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit
 		)
-		SELECT EXISTS (SELECT FROM admitted), m.issuer IS NOT NULL, m.*, k.*
-		FROM (SELECT) AS once LEFT JOIN (
-			SELECT * FROM own UNION ALL SELECT * FROM bound WHERE EXISTS (SELECT FROM written)
-		) AS m ON true LEFT JOIN written AS k ON true
+		SELECT place, COALESCE(room <= 0, false), m.key_id IS NOT NULL, issuer, claim, value, m.*, k.*
+		FROM asked LEFT JOIN LATERAL (
+			SELECT own_id AS key_id, own_active, own_registered WHERE own_id IS NOT NULL UNION ALL SELECT * FROM bound WHERE key_id = asked.id
+		) AS m ON true LEFT JOIN written AS k ON k.id = m.key_id
 
 -- name: countKeys
 SELECT count(*) FROM (SELECT 1 FROM virtual_keys
@@ -73,6 +82,12 @@ SELECT id, alias, COALESCE(team_id, ''), user_id, COALESCE(organization_id, ''),
 -- name: selectTeam
 SELECT id, alias, COALESCE(organization_id, ''), models, allowed_routes, blocked,
 		max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit FROM teams WHERE id = $1
+
+-- name: selectTeamAlong
+SELECT t.*, o.*
+		FROM (SELECT id, alias, COALESCE(organization_id, ''), models, allowed_routes, blocked,
+		max_budget_micros, spend_micros, budget_window, budget_reset_at, rpm_limit, tpm_limit FROM teams WHERE id = $1) AS t (team, team_alias, organization)
+			LEFT JOIN LATERAL (SELECT id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at FROM organizations WHERE id = organization) AS o ON true
 
 -- name: selectOrganization
 SELECT id, alias, blocked, max_budget_micros, spend_micros, budget_window, budget_reset_at FROM organizations WHERE id = $1
