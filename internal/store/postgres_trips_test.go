@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/store/storetest"
@@ -88,12 +89,9 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 	if err := s.Apply(t.Context(), storetest.OneTeam("team-a")); err != nil {
 		t.Fatal(err)
 	}
-	cached, err := mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience,
+	cached := mapping.NewCached(s, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: patience,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(cached.Close)
 	claim, err := token.ParsePath("sub")
 	if err != nil {
