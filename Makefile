@@ -76,7 +76,7 @@ BUILDVCS ?= auto
 # The database of known vulnerabilities; a copy on disk is file:///DIRECTORY.
 VULNDB ?= https://vuln.go.dev
 
-.PHONY: help build test test-keycloak test-faults soak flood scale bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
+.PHONY: help build test test-keycloak test-faults soak flood memory start scale bench lint format generate generate-check demo fuzz k8s-validate envoy-validate vuln sbom \
   licenses reproducible image deps tools envoy keycloak openbao clean
 
 help: ## List the targets
@@ -112,6 +112,13 @@ scale: ## Measure PostgreSQL with ROWS (10 million) mappings: ten minutes or mor
 
 flood: ## The floods of unknown clients and keys at full size, without the race detector
 	go test -count=1 -run '^TestFloodOf' -v ./cmd/extauthz
+
+memory: ## What a process takes whose caches are full: with a million clients that have a key each, and with shared keys
+	go test -count=1 -run '^TestResident$$' -v ./cmd/extauthz -args -clients 1000000
+	go test -count=1 -run '^TestResident$$' -v ./cmd/extauthz -args -clients 1000000 -keys 10
+
+start: ## The time from exec to ready, with the binary as it is shipped
+	go test -count=1 -tags faults -run '^TestStart$$' -v ./internal/e2e
 
 lint: $(GOLANGCI_LINT) $(BUF) ## Check style, common mistakes and the protocol files
 	$(GOLANGCI_LINT) run

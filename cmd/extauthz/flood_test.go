@@ -40,14 +40,19 @@ type flooded struct {
 // realClients are mapped; everybody else is not.
 const realClients = 1000
 
-// floodSize is how many unknown clients come, and how many of them the cache may remember: by default five times as many
-// come. The race detector makes each several times dearer; `make flood` runs without it.
+// floodSize is how many unknown clients come, and how many bytes it may take to remember some: by default five times as many
+// come as there is room for. The race detector makes each several times dearer; `make flood` runs without it.
 func floodSize() (clients int, remembered int64) {
-	info, _ := debug.ReadBuildInfo()
-	if slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" }) {
-		return 10_000, 2_000
+	if raced() {
+		return 10_000, 1 << 20
 	}
-	return 100_000, int64(config.Defaults().GetCache().GetMaxAbsentEntries())
+	return 100_000, int64(config.Defaults().GetCache().GetMaxAbsentBytes())
+}
+
+// raced reports whether the test runs with the race detector.
+func raced() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 func newFlooded(t *testing.T) *flooded {
@@ -58,7 +63,7 @@ func newFlooded(t *testing.T) *flooded {
 	for n := range realClients {
 		fmt.Fprintf(&text, "- {claim: sub, value: real-%d, key: k}\n", n)
 	}
-	return newInProcess(t, fmt.Sprintf("cache: {ttl: 1h, max_entries: 2000, max_absent_entries: %d}\n"+
+	return newInProcess(t, fmt.Sprintf("cache: {ttl: 1h, max_bytes: 2097152, max_absent_bytes: %d}\n"+
 		"mapping: {claim: sub, no_match: reject, cache_ttl: 1h}\n", remembered), text.String(), parts{}, token.Options{})
 }
 
@@ -218,9 +223,9 @@ func TestFloodOfUnknownClients(t *testing.T) {
 	if ratio <= 0.99 {
 		t.Errorf("hit ratio %.4f of the real clients", ratio)
 	}
-	const entry, rest = 1 << 10, 4 << 20 // of a remembered absence, and of connections and pools that a busy process keeps
-	if bound := remembered*entry + rest; grown > bound {
-		t.Errorf("the heap grew by %d bytes; %d absent entries may take %d", grown, remembered, bound)
+	const rest = 4 << 20 // of connections and pools that a busy process keeps
+	if bound := remembered + remembered/4 + rest; grown > bound {
+		t.Errorf("the heap grew by %d bytes; what is remembered in %d bytes may take %d", grown, remembered, bound)
 	}
 }
 

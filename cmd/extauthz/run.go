@@ -74,6 +74,7 @@ func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writ
 	ready.set(healthv1.HealthCheckResponse_NOT_SERVING)
 	s := &service{
 		logger: logger, metrics: metrics, decisions: decisions, ready: ready, store: rows.store, changes: rows.changes,
+		caches:       cacheBytes(c.GetCache()),
 		files:        slices.Concat(seals.watched(), listener.watched(metrics), telemetryListener.watched(metrics)),
 		grpc:         authz.NewGRPCServer(decisions.server, checks, grpcOptions(c.GetServer(), listener.credentials(logger))),
 		http:         telemetry.NewHTTPServer(telemetry.Handler(metrics, ready.check), telemetryListener.tlsConfig(), logger),
@@ -203,27 +204,25 @@ func openRows(ctx context.Context, c *configv1.Config, metrics *telemetry.Metric
 	limits, stale := c.GetCache(), c.GetMapping().GetServeStale().AsDuration()
 	// Twice the store's own timeout, which ends a load before: it is for a store that does not keep to it.
 	timeout := 2 * c.GetStore().GetTimeout().AsDuration()
-	directory, err := teams.NewCachedDirectory(named, teams.CacheOptions{
-		TTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
-		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
-	})
+	space, err := cache.NewSpace(int64(limits.GetMaxBytes()), int64(limits.GetMaxAbsentBytes()))
 	if err != nil {
+		opened.Close()
 		return nil, err
 	}
-	mappings, err := mapping.NewCached(keyed, mapping.CacheOptions{
+	directory := teams.NewCachedDirectory(named, teams.CacheOptions{
+		TTL: limits.GetTtl().AsDuration(), Space: space, LoadTimeout: timeout, ServeStale: stale, Feed: feed,
+	})
+	mappings := mapping.NewCached(keyed, mapping.CacheOptions{
 		MappingTTL: c.GetMapping().GetCacheTtl().AsDuration(), AbsentTTL: c.GetMapping().GetAbsentTtl().AsDuration(),
-		KeyTTL: limits.GetTtl().AsDuration(), LoadTimeout: timeout, ServeStale: stale, Feed: feed,
-		MaxEntries: int64(limits.GetMaxEntries()), MaxAbsent: int64(limits.GetMaxAbsentEntries()),
+		KeyTTL: limits.GetTtl().AsDuration(), Space: space, LoadTimeout: timeout, ServeStale: stale, Feed: feed,
 	})
-	if err != nil {
-		return nil, err
-	}
 	return &rows{
 		store: opened, directory: directory, registrar: directory, mappings: mappings,
 		changes: &changes{directory: directory, mappings: mappings, feed: feed, metrics: metrics, logger: logger},
 		close: func() {
 			directory.Close()
 			mappings.Close()
+			space.Close()
 			opened.Close()
 		},
 	}, nil
@@ -246,6 +245,7 @@ type service struct {
 	files        []watched
 	store        store.Store // nil: there is none
 	changes      *changes    // nil: there is no store
+	caches       uint64      // what they may take, in bytes
 	grpc         *grpc.Server
 	http         *http.Server
 	drainDelay   time.Duration
@@ -261,7 +261,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 	group.Go(func() error { s.decisions.watch(deciding); return nil })
 	group.Go(func() error { s.watchChanges(deciding); return nil })
 	group.Go(func() error { s.ready.watch(ctx); return nil })
-	group.Go(func() error { watchHeap(ctx); return nil })
+	group.Go(func() error { watchHeap(ctx, s.caches); return nil })
 	for _, w := range s.files {
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}

@@ -12,13 +12,10 @@ import (
 func BenchmarkHit(b *testing.B) {
 	s, clock := &source{rows: map[string]int{}}, &clock{}
 	feed := cache.NewFeed(time.Second, clock.now)
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute, ServeStale: time.Minute,
-		Feed: feed, MaxEntries: 10_000, MaxAbsent: 100, LoadTimeout: time.Minute,
+		Feed: feed, Space: roomFor(b, 10_000, 100), Size: noMore, LoadTimeout: time.Minute,
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	b.Cleanup(c.Close)
 	feed.Open(clock.now())
 	keys := make([]string, 1000)

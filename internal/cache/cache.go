@@ -37,9 +37,11 @@ type Options[K comparable, V any] struct {
 	// Feed is how far the changes of others are known, and the clock; nil means that nobody tells of them, and that
 	// the times to live alone bound how long a change goes unnoticed.
 	Feed *Feed
-	// MaxEntries and MaxAbsent bound the two kinds separately, so that a flood of unknown keys cannot
-	// evict real ones.
-	MaxEntries, MaxAbsent int64
+	// Space is where the cache keeps what it holds. It must outlive the cache.
+	Space *Space
+	// Size is how many bytes a key and its value take beside themselves: what their texts, lists and pointers lead to,
+	// where nothing else keeps it. The value is the zero one for an absence.
+	Size func(K, V) int
 	// LoadTimeout is the deadline of one load. A load has its own, because it is shared: the first
 	// caller's cancellation must not fail the others.
 	LoadTimeout time.Duration
@@ -62,8 +64,7 @@ type Cache[K comparable, V any] struct {
 	options Options[K, V]
 	feed    *Feed
 	seed    maphash.Seed
-	present *ristretto.Cache[uint64, *entry[K, V]]
-	absent  *ristretto.Cache[uint64, *entry[K, V]]
+	space   *Space
 
 	// changes counts changes. A key's digest selects the place where the number of its last change is kept; changedAll
 	// is the number of the last change of every key.
@@ -78,15 +79,15 @@ type Cache[K comparable, V any] struct {
 	storing sync.WaitGroup // loads that have queued a Set and wait for it
 }
 
-// entry is one cached value, or absence.
+// entry is one cached value, or absence. There are millions: what can be told from the rest is not in it.
 type entry[K comparable, V any] struct {
-	key             K
-	value           V
-	found           bool
-	absence         error         // the loader's, if it was not found
-	loaded, expires time.Duration // on the feed's clock
-	era             era
-	seen            atomic.Uint64 // how many changes had been noted when the era was last seen to last
+	owner   *Cache[K, V]
+	key     K
+	value   V
+	absence *error        // the loader's; nil if there is a value
+	loaded  time.Duration // on the feed's clock
+	era     era
+	seen    atomic.Uint64 // how many changes had been noted when the era was last seen to last
 }
 
 // flight is a load under way. It is the current one for its key while the flights map holds it and its
@@ -99,40 +100,18 @@ type flight[V any] struct {
 }
 
 // New returns an empty cache. Close releases it.
-func New[K comparable, V any](options Options[K, V]) (*Cache[K, V], error) {
+func New[K comparable, V any](options Options[K, V]) *Cache[K, V] {
 	feed := options.Feed
 	if feed == nil {
 		feed = silent(options.Now)
 	}
-	present, err := newRistretto[K, V](options.MaxEntries)
-	if err != nil {
-		return nil, err
-	}
-	absent, err := newRistretto[K, V](options.MaxAbsent)
-	if err != nil {
-		present.Close()
-		return nil, err
-	}
 	return &Cache[K, V]{
-		options: options, feed: feed, seed: maphash.MakeSeed(), present: present, absent: absent,
+		options: options, feed: feed, seed: maphash.MakeSeed(), space: options.Space,
 		places: make([]atomic.Pointer[place], placeCount), flights: make(map[K]*flight[V]),
-	}, nil
-}
-
-func newRistretto[K comparable, V any](entries int64) (*ristretto.Cache[uint64, *entry[K, V]], error) {
-	cache, err := ristretto.NewCache(&ristretto.Config[uint64, *entry[K, V]]{
-		NumCounters:        10 * entries, // ten a kept entry, as ristretto advises
-		MaxCost:            entries,
-		BufferItems:        64,
-		IgnoreInternalCost: true, // an entry costs 1: the bound is a count
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cache of %d entries: %w", entries, err)
 	}
-	return cache, nil
 }
 
-// Close stops the cache's goroutines. The cache must not be used afterwards; a load that is still under
+// Close ends the cache's use of its space. The cache must not be used afterwards; a load that is still under
 // way ends on its own and is not stored.
 func (c *Cache[K, V]) Close() {
 	c.mu.Lock()
@@ -140,8 +119,6 @@ func (c *Cache[K, V]) Close() {
 	clear(c.flights)
 	c.mu.Unlock()
 	c.storing.Wait()
-	c.present.Close()
-	c.absent.Close()
 }
 
 // Get returns the value for the key and where it comes from. Absence is the error that the load returned, wherever
@@ -164,8 +141,8 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, Origin, error) {
 }
 
 func (c *Cache[K, V]) answer(e *entry[K, V], origin Origin) (V, Origin, error) {
-	if !e.found {
-		return e.value, origin, e.absence
+	if e.absence != nil {
+		return e.value, origin, *e.absence
 	}
 	return e.value, origin, nil
 }
@@ -175,13 +152,14 @@ func (c *Cache[K, V]) answer(e *entry[K, V], origin Origin) (V, Origin, error) {
 // happens to the store.
 func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
 	hash, now := maphash.Comparable(c.seed, key), c.feed.elapsed()
-	for _, cache := range [...]*ristretto.Cache[uint64, *entry[K, V]]{c.present, c.absent} {
-		e, ok := cache.Get(hash)
+	for _, part := range [...]*ristretto.Cache[uint64, any]{c.space.present, c.space.absent} {
+		kept, _ := part.Get(hash)
+		e, ok := kept.(*entry[K, V])
 		switch {
-		case !ok || e.key != key || !c.holds(e):
+		case !ok || e.owner != c || e.key != key || !c.holds(e):
 		case c.fresh(e, now):
 			return e, true
-		case now < e.expires+c.options.ServeStale && (old == nil || old.loaded < e.loaded):
+		case now < c.expires(e)+c.options.ServeStale && (old == nil || old.loaded < e.loaded):
 			old = e
 		}
 	}
@@ -190,7 +168,15 @@ func (c *Cache[K, V]) lookup(key K) (old *entry[K, V], fresh bool) {
 
 // fresh reports whether an entry whose era lasts may be used as it is.
 func (c *Cache[K, V]) fresh(e *entry[K, V], now time.Duration) bool {
-	return now < e.expires && c.feed.knows(e.loaded, now)
+	return now < c.expires(e) && c.feed.knows(e.loaded, now)
+}
+
+// expires is when an entry's time to live ends, on the feed's clock.
+func (c *Cache[K, V]) expires(e *entry[K, V]) time.Duration {
+	if e.absence != nil {
+		return e.loaded + c.options.AbsentTTL
+	}
+	return e.loaded + c.options.TTL
 }
 
 // join returns the key's load under way, or starts one. A load that ended since the caller looked has
@@ -282,16 +268,16 @@ func (c *Cache[K, V]) call(ctx context.Context, key K) (value V, err error) {
 // later: until it has, callers join this load instead of starting another.
 func (c *Cache[K, V]) finish(key K, f *flight[V], started time.Duration) {
 	c.mu.Lock()
-	var cache *ristretto.Cache[uint64, *entry[K, V]]
+	var part *ristretto.Cache[uint64, any]
 	if c.flights[key] == f && !c.closed {
-		cache = c.store(key, f, started)
+		part = c.store(key, f, started)
 	}
-	if cache != nil {
+	if part != nil {
 		c.storing.Add(1)
 	}
 	c.mu.Unlock()
-	if cache != nil {
-		cache.Wait()
+	if part != nil {
+		part.Wait()
 		c.storing.Done()
 	}
 	c.mu.Lock()
@@ -303,27 +289,26 @@ func (c *Cache[K, V]) finish(key K, f *flight[V], started time.Duration) {
 
 // store keeps the result, and nothing older beside it: an outage must not bring back a row that was seen to be
 // gone. The entry is of the era in which its load began, so that a change since then ends it.
-func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristretto.Cache[uint64, *entry[K, V]] {
-	e := &entry[K, V]{key: key, value: f.value, loaded: started, era: f.era}
-	cache, other, ttl := c.present, c.absent, c.options.TTL
+func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristretto.Cache[uint64, any] {
+	e := &entry[K, V]{owner: c, key: key, value: f.value, loaded: started, era: f.era}
+	part, other, ttl := c.space.present, c.space.absent, c.options.TTL
 	switch {
 	case f.err == nil:
-		e.found = true
 	case errors.Is(f.err, c.options.NotFound):
-		e.absence = f.err
-		cache, other, ttl = c.absent, c.present, c.options.AbsentTTL
+		absence := f.err
+		e.absence = &absence
+		part, other, ttl = other, part, c.options.AbsentTTL
 	default:
 		return nil
 	}
 	hash := maphash.Comparable(c.seed, key)
 	other.Del(hash)
 	if ttl <= 0 {
-		cache.Del(hash)
+		part.Del(hash)
 		return nil
 	}
-	e.expires = started + ttl
-	cache.SetWithTTL(hash, e, 1, ttl+c.options.ServeStale)
-	return cache
+	part.SetWithTTL(hash, e, c.cost(e), ttl+c.options.ServeStale)
+	return part
 }
 
 // Instant is when something was read, for [Cache.Add].

@@ -72,15 +72,29 @@ func (s *source) remove(key string) {
 	delete(s.rows, key)
 }
 
-func newCache(t testing.TB, s *source, c *clock) *cache.Cache[string, int] {
+// noMore is the size of values that lead to nothing. An entry of a short text and a number takes entryBytes.
+func noMore(string, int) int { return 0 }
+
+const entryBytes = 224
+
+// roomFor returns a space for so many values and absences, which ends with the test.
+func roomFor(t testing.TB, values, absences int64) *cache.Space {
 	t.Helper()
-	made, err := cache.New(cache.Options[string, int]{
-		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: 10 * time.Second,
-		MaxEntries: 1000, MaxAbsent: 100, LoadTimeout: time.Minute, Now: c.now,
-	})
+	const counters = 1 << 10 // bytes
+	space, err := cache.NewSpace(values*entryBytes+counters, absences*entryBytes+counters)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(space.Close)
+	return space
+}
+
+func newCache(t testing.TB, s *source, c *clock) *cache.Cache[string, int] {
+	t.Helper()
+	made := cache.New(cache.Options[string, int]{
+		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: 10 * time.Second,
+		Space: roomFor(t, 1000, 100), Size: noMore, LoadTimeout: time.Minute, Now: c.now,
+	})
 	t.Cleanup(made.Close)
 	return made
 }
@@ -236,13 +250,10 @@ func TestCancelledLeaderDoesNotFailTheOthers(t *testing.T) {
 
 func TestLoadHasItsOwnDeadline(t *testing.T) {
 	s, clock := &source{rows: map[string]int{}, read: make(chan struct{}, 1), hold: make(chan struct{})}, &clock{}
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute,
-		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Millisecond, Now: clock.now,
+		Space: roomFor(t, 10, 10), Size: noMore, LoadTimeout: time.Millisecond, Now: clock.now,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer c.Close()
 	if _, _, err := c.Get(t.Context(), "a"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v, want the load's deadline", err)
@@ -250,13 +261,10 @@ func TestLoadHasItsOwnDeadline(t *testing.T) {
 }
 
 func TestPanickingLoadIsAnError(t *testing.T) {
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: func(context.Context, string) (int, error) { panic("bug") }, NotFound: errAbsent, Digest: digest,
-		TTL: time.Minute, AbsentTTL: time.Minute, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+		TTL: time.Minute, AbsentTTL: time.Minute, Space: roomFor(t, 10, 10), Size: noMore, LoadTimeout: time.Minute,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer c.Close()
 	if _, _, err := c.Get(t.Context(), "a"); err == nil || errors.Is(err, errAbsent) {
 		t.Fatalf("got %v, want an error that is not absence", err)
@@ -291,19 +299,17 @@ func TestFloodOfAbsentKeysDoesNotEvictPresentOnes(t *testing.T) {
 // TestNeverStaleAfterInvalidation compares the cache with a plain map under random changes: whatever
 // was changed and invalidated is what the next Get returns.
 func TestNeverStaleAfterInvalidation(t *testing.T) {
+	space := roomFor(t, 4, 2)
 	rapid.Check(t, func(t *rapid.T) {
 		s, clock := &source{rows: map[string]int{}}, &clock{}
 		named := digest
 		if rapid.Bool().Draw(t, "one place") {
 			named = onePlace
 		}
-		c, err := cache.New(cache.Options[string, int]{
+		c := cache.New(cache.Options[string, int]{
 			Load: s.load, NotFound: errAbsent, Digest: named, TTL: time.Minute, AbsentTTL: time.Minute,
-			MaxEntries: 4, MaxAbsent: 2, LoadTimeout: time.Minute, Now: clock.now,
+			Space: space, Size: noMore, LoadTimeout: time.Minute, Now: clock.now,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer c.Close()
 		keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"})
 		t.Repeat(map[string]func(*rapid.T){
@@ -334,13 +340,10 @@ func TestNeverStaleAfterInvalidation(t *testing.T) {
 // A process that ends while the store is slow must not panic: the load outlives the cache.
 func TestLoadThatOutlivesTheCache(t *testing.T) {
 	s, clock := &source{rows: map[string]int{"a": 1}, read: make(chan struct{}), hold: make(chan struct{})}, &clock{}
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute,
-		MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute, Now: clock.now,
+		Space: roomFor(t, 10, 10), Size: noMore, LoadTimeout: time.Minute, Now: clock.now,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	got := make(chan int)
 	go func() {
 		value, _, _ := c.Get(context.Background(), "a")
@@ -411,13 +414,10 @@ func TestAddOfAnOlderValue(t *testing.T) {
 	s, clock := &source{rows: map[string]int{}}, &clock{}
 	feed := cache.NewFeed(3*time.Second, clock.now)
 	feed.Open(clock.now())
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute, ServeStale: time.Minute,
-		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute, Feed: feed,
+		Space: roomFor(t, 100, 100), Size: noMore, LoadTimeout: time.Minute, Feed: feed,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(c.Close)
 	began := c.Now()
 	clock.advance(time.Second)

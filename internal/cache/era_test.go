@@ -21,13 +21,10 @@ func TestAChangeForgetsNoOtherKey(t *testing.T) {
 	for n := range 9 {
 		s.rows[fmt.Sprint(n)] = n
 	}
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: onePlace, TTL: time.Minute, AbsentTTL: time.Minute,
-		MaxEntries: 1000, MaxAbsent: 100, LoadTimeout: time.Minute, Now: clock.now,
+		Space: roomFor(t, 1000, 100), Size: noMore, LoadTimeout: time.Minute, Now: clock.now,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(c.Close)
 	expect(t, c, "0", 0, false)
 	for range 100 {

@@ -36,9 +36,9 @@ func TestModel(t *testing.T) {
 	for range 5 { // of 100 runs each
 		rapid.Check(t, func(r *rapid.T) {
 			var failure any
-			synctest.Test(t, func(*testing.T) {
+			synctest.Test(t, func(bubble *testing.T) {
 				defer func() { failure = recover() }() // rapid's own: it must reach rapid's goroutine
-				m := newModel(r)
+				m := newModel(r, bubble)
 				defer m.end()
 				r.Repeat(m.actions())
 			})
@@ -79,21 +79,17 @@ type load struct {
 	next chan struct{}
 }
 
-func newModel(t *rapid.T) *model {
+func newModel(t *rapid.T, bubble *testing.T) *model {
 	m := &model{
 		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]int{}, overlaps: map[string]int{},
 		history: map[string][]commit{"a": {{found: true}}, "b": {{found: false}}},
 	}
 	m.feed.Open(time.Now())
-	var err error
-	m.cache, err = cache.New(cache.Options[string, int]{
+	m.cache = cache.New(cache.Options[string, int]{
 		Load: m.load, NotFound: errAbsent, Feed: m.feed,
 		Digest: digest, TTL: modelTTL, AbsentTTL: modelAbsentTTL, ServeStale: modelStale,
-		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: modelTimeout,
+		Space: roomFor(bubble, 100, 100), Size: noMore, LoadTimeout: modelTimeout,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return m
 }
 

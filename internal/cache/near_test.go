@@ -11,12 +11,9 @@ import (
 
 func nearCache(t *testing.T, load func(context.Context, string) (int, error)) *cache.Cache[string, int] {
 	t.Helper()
-	c, err := cache.New(cache.Options[string, int]{
-		Load: load, NotFound: errAbsent, Digest: digest, TTL: time.Hour, AbsentTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Second,
+	c := cache.New(cache.Options[string, int]{
+		Load: load, NotFound: errAbsent, Digest: digest, TTL: time.Hour, AbsentTTL: time.Hour, Space: roomFor(t, 100, 100), Size: noMore, LoadTimeout: time.Second,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(c.Close)
 	return c
 }
@@ -53,12 +50,9 @@ func TestNearHoldsFewEntries(t *testing.T) {
 
 // What is near costs no look-up and no memory.
 func BenchmarkNear(b *testing.B) {
-	c, err := cache.New(cache.Options[string, int]{
-		Load: of(1), NotFound: errAbsent, Digest: digest, TTL: time.Hour, AbsentTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Second,
+	c := cache.New(cache.Options[string, int]{
+		Load: of(1), NotFound: errAbsent, Digest: digest, TTL: time.Hour, AbsentTTL: time.Hour, Space: roomFor(b, 100, 100), Size: noMore, LoadTimeout: time.Second,
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	defer c.Close()
 	var near cache.Near
 	for name, ctx := range map[string]context.Context{"cached": context.Background(), "near": cache.WithNear(context.Background(), &near)} {

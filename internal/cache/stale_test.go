@@ -20,13 +20,10 @@ func setUpStale(t *testing.T, rows map[string]int) (*cache.Cache[string, int], *
 func setUpFed(t *testing.T, rows map[string]int, clock *clock, feed *cache.Feed) (*cache.Cache[string, int], *source, *clock) {
 	t.Helper()
 	s := &source{rows: rows}
-	c, err := cache.New(cache.Options[string, int]{
+	c := cache.New(cache.Options[string, int]{
 		Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: 10 * time.Second,
-		ServeStale: 2 * time.Minute, Feed: feed, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute, Now: clock.now,
+		ServeStale: 2 * time.Minute, Feed: feed, Space: roomFor(t, 100, 100), Size: noMore, LoadTimeout: time.Minute, Now: clock.now,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(c.Close)
 	return c, s, clock
 }
@@ -157,13 +154,10 @@ func TestRowEndsTheOlderAbsence(t *testing.T) {
 func TestSlowStoreIsNotWaitedForByThoseWithAnOldRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{rows: map[string]int{"a": 1}}
-		c, err := cache.New(cache.Options[string, int]{
+		c := cache.New(cache.Options[string, int]{
 			Load: s.load, NotFound: errAbsent, Digest: digest, TTL: time.Minute, AbsentTTL: time.Minute, ServeStale: time.Hour,
-			MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
+			Space: roomFor(t, 100, 100), Size: noMore, LoadTimeout: time.Minute,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer c.Close()
 		expect(t, c, "a", 1, false)
 		time.Sleep(time.Minute)

@@ -69,8 +69,8 @@ func setStoreDefaults(s *configv1.Store) {
 
 func setCacheDefaults(c *configv1.Cache) {
 	fillTime(&c.Ttl, 30*time.Second)
-	fill(&c.MaxEntries, 100_000)
-	fill(&c.MaxAbsentEntries, 20_000)
+	fill(&c.MaxBytes, 128<<20)
+	fill(&c.MaxAbsentBytes, 8<<20)
 	fill(&c.MaxTokenBytes, 64<<20)
 }
 

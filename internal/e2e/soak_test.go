@@ -35,7 +35,7 @@ var resources = []struct {
 // soon: more of them than the caches hold.
 func TestSoak(t *testing.T) {
 	w := newWorld(t, plan{
-		config: "cache: {max_entries: 300, max_absent_entries: 300, max_token_bytes: 1048576}\n", checkTimeout: "1800ms", storeTimeout: "1s",
+		config: "cache: {max_bytes: 1048576, max_absent_bytes: 1048576, max_token_bytes: 1048576}\n", checkTimeout: "1800ms", storeTimeout: "1s",
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/store/storetest"
@@ -41,17 +42,12 @@ type caches struct {
 }
 
 func (c *cached) forget() {
-	mappings, err := mapping.NewCached(c.Store, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 1000, MaxAbsent: 1000, LoadTimeout: patience,
+	space := cachetest.Space(c.t)
+	mappings := mapping.NewCached(c.Store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: space, LoadTimeout: patience,
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	c.t.Cleanup(mappings.Close)
-	directory, err := teams.NewCachedDirectory(c.Store, teams.CacheOptions{TTL: time.Hour, MaxEntries: 1000, MaxAbsent: 1000, LoadTimeout: patience})
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	directory := teams.NewCachedDirectory(c.Store, teams.CacheOptions{TTL: time.Hour, Space: space, LoadTimeout: patience})
 	c.t.Cleanup(directory.Close)
 	c.rows.Store(&caches{mappings, directory})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/extauthztest/pgtest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
@@ -131,10 +132,7 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 	}
 	cold := func() int64 {
 		cached = cachedMappings(t, s)
-		directory, err := teams.NewCachedDirectory(s, teams.CacheOptions{TTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience})
-		if err != nil {
-			t.Fatal(err)
-		}
+		directory := teams.NewCachedDirectory(s, teams.CacheOptions{TTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: patience})
 		t.Cleanup(directory.Close)
 		policy, err := teams.NewPolicy(teams.Config{}, directory, nil)
 		if err != nil {
@@ -157,12 +155,9 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 
 func cachedMappings(t *testing.T, s store.Store) *mapping.Cached {
 	t.Helper()
-	cached, err := mapping.NewCached(s, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: patience,
+	cached := mapping.NewCached(s, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: patience,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(cached.Close)
 	return cached
 }

@@ -14,6 +14,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -144,17 +145,11 @@ func newFaultRig(t *testing.T, s scenario, happen func(context.Context) error, c
 	if s.noMatch == "" {
 		s.noMatch = mapping.Reject
 	}
-	cached, err := mapping.NewCached(store, mapping.CacheOptions{
-		MappingTTL: time.Minute, AbsentTTL: time.Minute, KeyTTL: time.Minute, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: faultTimeout,
+	cached := mapping.NewCached(store, mapping.CacheOptions{
+		MappingTTL: time.Minute, AbsentTTL: time.Minute, KeyTTL: time.Minute, Space: cachetest.Space(t), LoadTimeout: faultTimeout,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(cached.Close)
-	directory, err := teams.NewCachedDirectory(store, teams.CacheOptions{TTL: time.Minute, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: faultTimeout})
-	if err != nil {
-		t.Fatal(err)
-	}
+	directory := teams.NewCachedDirectory(store, teams.CacheOptions{TTL: time.Minute, Space: cachetest.Space(t), LoadTimeout: faultTimeout})
 	t.Cleanup(directory.Close)
 	policy, err := teams.NewPolicy(s.policy, directory, directory)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -148,12 +149,9 @@ func (w *world) server(t fataler, observed func(*Decision)) *Server {
 	if err != nil {
 		t.Fatalf("policy: %v", err)
 	}
-	cached, err := mapping.NewCached(mapping.DryRun(rows), mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+	cached := mapping.NewCached(mapping.DryRun(rows), mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: time.Minute,
 	})
-	if err != nil {
-		t.Fatalf("cache: %v", err)
-	}
 	t.Cleanup(cached.Close)
 	config := mapping.Config{Rules: map[token.IssuerURL]mapping.Rule{}, Now: worldNow}
 	if w.NoMatch != "" {

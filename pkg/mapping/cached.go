@@ -3,6 +3,8 @@ package mapping
 import (
 	"context"
 	"time"
+	"unique"
+	"unsafe"
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
@@ -12,62 +14,80 @@ import (
 
 // CacheOptions bound the caches of a [Cached] store. All but ServeStale and Feed are required.
 type CacheOptions struct {
-	MappingTTL            time.Duration // of mappings
-	AbsentTTL             time.Duration // of the absence of a mapping
-	KeyTTL                time.Duration
-	MaxEntries, MaxAbsent int64         // of each kind
-	LoadTimeout           time.Duration // of one load from the store
-	ServeStale            time.Duration // how much longer a row is used while the store fails
-	Feed                  *cache.Feed   // how far the changes of others are known
+	MappingTTL  time.Duration // of mappings
+	AbsentTTL   time.Duration // of the absence of a mapping
+	KeyTTL      time.Duration
+	Space       *cache.Space  // where the rows are kept; it outlives the caches
+	LoadTimeout time.Duration // of one load from the store
+	ServeStale  time.Duration // how much longer a row is used while the store fails
+	Feed        *cache.Feed   // how far the changes of others are known
 }
 
 // Cached is a [Store] with a cache in front of its reads. Its own writes are seen at once. It is
 // safe for concurrent use.
 type Cached struct {
 	store    Store
-	mappings *cache.Cache[Subject, *Mapping]
+	mappings *cache.Cache[Subject, kept]
 	keys     *cache.Cache[keys.ID, *keys.Key]
 }
 
 // NewCached returns a cached store. Close releases the caches, not the store.
-func NewCached(store Store, o CacheOptions) (*Cached, error) {
-	byID, err := cache.New(cache.Options[keys.ID, *keys.Key]{
+func NewCached(store Store, o CacheOptions) *Cached {
+	byID := cache.New(cache.Options[keys.ID, *keys.Key]{
 		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Space: o.Space, Size: keySize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
 	})
-	if err != nil {
-		return nil, err
-	}
-	mappings, err := cache.New(cache.Options[Subject, *Mapping]{
-		Load: func(ctx context.Context, subject Subject) (*Mapping, error) {
+	mappings := cache.New(cache.Options[Subject, kept]{
+		Load: func(ctx context.Context, subject Subject) (kept, error) {
 			return loadBoth(ctx, store, byID, subject)
 		}, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Space: o.Space, Size: keptSize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		// Without the issuer: a mapping for any issuer counts for the callers of each.
 		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
 	})
-	if err != nil {
-		byID.Close()
-		return nil, err
-	}
-	return &Cached{store: store, mappings: mappings, keys: byID}, nil
+	return &Cached{store: store, mappings: mappings, keys: byID}
 }
 
+// kept is what is kept of a mapping: the rest is in the subject that it is kept for.
+type kept struct {
+	keyID                             keys.ID
+	anyIssuer, active, autoRegistered bool
+}
+
+func (k kept) mapping(of Subject) Mapping {
+	if k.anyIssuer {
+		of.Issuer = ""
+	}
+	return Mapping{Issuer: of.Issuer, Claim: of.Claim, Value: of.Value, KeyID: k.keyID, Active: k.active, AutoRegistered: k.autoRegistered}
+}
+
+// keptSize leaves out the issuer and the claim, which are the configuration's.
+func keptSize(s Subject, k kept) int { return cache.TextBytes(s.Value) + cache.TextBytes(k.keyID) }
+
 // loadBoth loads a mapping, and keeps the key if it comes along: whoever asks for the one asks for the other next.
-func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], subject Subject) (*Mapping, error) {
+func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], subject Subject) (kept, error) {
 	began := byID.Now()
 	m, key, err := store.Lookup(ctx, subject)
 	if err != nil {
-		return nil, err
+		return kept{}, err
 	}
-	shared := *m
-	shared.Issuer, shared.Claim, shared.Value = same(m.Issuer, subject.Issuer), same(m.Claim, subject.Claim), same(m.Value, subject.Value)
+	k := kept{keyID: m.KeyID, anyIssuer: m.Issuer == "", active: m.Active, autoRegistered: m.AutoRegistered}
 	if key != nil {
-		shared.KeyID = same(m.KeyID, key.ID)
-		byID.Add(key.ID, key, began)
+		k.keyID = same(m.KeyID, key.ID)
+		byID.Add(key.ID, slim(key, subject), began)
 	}
-	return &shared, nil
+	return k, nil
+}
+
+// slim returns the key with what it has in common with others kept once: its user is often who the subject is, and its
+// team's other keys have the same team, organization and models.
+func slim(key *keys.Key, subject Subject) *keys.Key {
+	shared := *key
+	shared.UserID = same(key.UserID, teams.UserID(subject.Value))
+	shared.TeamID, shared.OrganizationID = shareText(key.TeamID), shareText(key.OrganizationID)
+	shared.Models, shared.AllowedRoutes = shareTexts(key.Models), shareTexts(key.AllowedRoutes)
+	return &shared
 }
 
 // same is the known text if the own one is the same, so that one of them is kept: with a million cached clients that is a
@@ -77,6 +97,34 @@ func same[T ~string](own, known T) T {
 		return known
 	}
 	return own
+}
+
+// shareText returns the text that others have too, as long as somebody loads it now and then.
+func shareText[T ~string](text T) T { return unique.Make(text).Value() }
+
+// maxShared is how long a list is shared: a longer one is one team's, and a while to look up.
+const maxShared = 32
+
+func shareTexts(list []string) []string {
+	if len(list) == 0 || len(list) > maxShared {
+		return list
+	}
+	shared := make([]string, len(list))
+	for n, text := range list {
+		shared[n] = shareText(text)
+	}
+	return shared
+}
+
+// keySize counts every text: whether a key shares some of them is not known.
+func keySize(id keys.ID, key *keys.Key) int {
+	total := cache.TextBytes(id)
+	if key == nil {
+		return total
+	}
+	return total + int(unsafe.Sizeof(*key)) + cache.TextBytes(key.Alias) + cache.TextBytes(key.TeamID) + cache.TextBytes(key.UserID) +
+		cache.TextBytes(key.OrganizationID) + cache.ListBytes(key.Models) + cache.ListBytes(key.AllowedRoutes) + len(key.Sealed) +
+		key.Budget.Size() + key.Limits.Size()
 }
 
 // Close stops the caches.
@@ -101,12 +149,16 @@ func (c *Cached) Changed() {
 // Lookup implements [Store]. No key comes along: [Cached.Key] has it.
 func (c *Cached) Lookup(ctx context.Context, subject Subject) (*Mapping, *keys.Key, error) {
 	m, _, err := c.mapping(ctx, subject)
-	return m, nil, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return &m, nil, nil
 }
 
 // mapping is Lookup, and where the answer comes from.
-func (c *Cached) mapping(ctx context.Context, subject Subject) (*Mapping, cache.Origin, error) {
-	return get(ctx, c.mappings, subject)
+func (c *Cached) mapping(ctx context.Context, subject Subject) (Mapping, cache.Origin, error) {
+	k, origin, err := get(ctx, c.mappings, subject)
+	return k.mapping(subject), origin, err
 }
 
 // get notes the use of a row that is stale.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -17,45 +18,66 @@ import (
 
 var cachedClients = flag.Int("clients", 5_000, "mappings, each with a key of its own, of TestMemory")
 
-// clientBytes is what a client whose mapping and key are cached may take. A million take 1.2 GB.
-const clientBytes = 1300
+// everybody is a store in which each client has a mapping and a key with so many models, as a registration writes them.
+// Each answer is new, as from a database.
+type everybody struct {
+	mapping.Store
+	models int
+}
 
-// everybody is a store in which each client has a mapping and a key, as a registration writes them. Each answer is new, as
-// from a database.
-type everybody struct{ mapping.Store }
-
-func (everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
+func (e everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	id := keys.Secret("sk-" + s.Value).ID()
 	text := strings.Clone
 	m := &mapping.Mapping{Issuer: token.IssuerURL(text(string(issuer))), Claim: text(s.Claim), Value: text(s.Value), KeyID: id, Active: true, AutoRegistered: true}
 	key := &keys.Key{
 		ID: keys.ID(text(string(id))), Alias: "auto-" + string(id[:12]), TeamID: teams.TeamID(text("research")), UserID: teams.UserID(text(s.Value)),
-		Models: []string{text("gpt-4o*"), text("o3*")}, AutoRegistered: true, JWTOnly: true, ExpiresAt: time.Now().Add(time.Hour),
+		AutoRegistered: true, JWTOnly: true, ExpiresAt: time.Now().Add(time.Hour),
+	}
+	for n := range e.models {
+		key.Models = append(key.Models, fmt.Sprintf("gpt-4o-%d*", n))
 	}
 	return m, key, nil
 }
 
-// TestMemory measures what cached clients take.
+// TestMemory compares what cached clients take with what one may, and, when there are more of them than a budget has room
+// for, with the budget.
 func TestMemory(t *testing.T) {
-	before := liveHeap()
-	cached, err := mapping.NewCached(everybody{}, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, LoadTimeout: time.Minute,
-		MaxEntries: int64(*cachedClients), MaxAbsent: 100,
-	})
+	for name, c := range map[string]struct{ models, clients, bytes int }{
+		"small rows": {2, *cachedClients, 1150},
+		"large rows": {1000, max(*cachedClients/50, 100), 45_000},
+	} {
+		t.Run(name, func(t *testing.T) { testMemory(t, everybody{models: c.models}, c.clients, c.bytes) })
+	}
+}
+
+func testMemory(t *testing.T, store everybody, clients, clientBytes int) {
+	budget := int64(clients * clientBytes)
+	space, err := cache.NewSpace(budget, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(space.Close)
+	cached := mapping.NewCached(store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, LoadTimeout: time.Minute, Space: space,
+	})
 	t.Cleanup(cached.Close)
 	empty := liveHeap()
-	for n := range *cachedClients {
-		if _, _, err := cached.Lookup(t.Context(), mapping.Subject{Issuer: issuer, Claim: "sub", Value: fmt.Sprintf("9c1f0e52-0000-4000-8000-%012d", n)}); err != nil {
-			t.Fatal(err)
+	fill := func(from, to int) int64 {
+		for n := from; n < to; n++ {
+			if _, _, err := cached.Lookup(t.Context(), mapping.Subject{Issuer: issuer, Claim: "sub", Value: fmt.Sprintf("9c1f0e52-0000-4000-8000-%012d", n)}); err != nil {
+				t.Fatal(err)
+			}
 		}
+		return liveHeap() - empty
 	}
-	each := float64(liveHeap()-empty) / float64(*cachedClients)
-	t.Logf("%d clients: %.0f bytes each, %d KiB for none", *cachedClients, each, (empty-before)>>10)
-	if each < clientBytes/4 || each > clientBytes {
-		t.Errorf("a cached client takes %.0f bytes, want at most %d, and no less than a quarter of it: else they are not kept", each, clientBytes)
+	each := float64(fill(0, clients/2)) / float64(clients/2)
+	full := float64(fill(clients/2, 2*clients)) / float64(budget)
+	t.Logf("a client takes %.0f bytes; of a full budget of %d bytes is taken %.2f", each, budget, full)
+	if each > float64(clientBytes) {
+		t.Errorf("a client takes %.0f bytes, more than %d", each, clientBytes)
+	}
+	if full < 0.75 || full > 1.1 {
+		t.Errorf("of a full budget is taken %.2f: its rows are counted wrongly, or are not kept", full)
 	}
 	runtime.KeepAlive(cached)
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -225,12 +226,9 @@ func (s *touching) Touch(ctx context.Context, _ keys.ID, until time.Time) error 
 func TestUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &touching{released: make(chan struct{})}
-		cached, err := mapping.NewCached(s, mapping.CacheOptions{
-			MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+		cached := mapping.NewCached(s, mapping.CacheOptions{
+			MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: time.Minute,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer cached.Close()
 		r, now := mapping.NewResolver(mapping.Config{}, cached), time.Now()
 		key := func(timeout, left time.Duration) *keys.Key {

@@ -189,14 +189,14 @@ func (r *Rule) claimMissing(ctx context.Context) (Result, error) {
 // lookup asks the cache, then the store. An absence that is about to become a registration is
 // read anew: a mapping may have been made since, for this issuer or for all. While the store fails there is
 // none: the absence is forgotten first, and cannot be served stale.
-func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m *Mapping, origin cache.Origin, err error) {
+func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m Mapping, origin cache.Origin, err error) {
 	if r.store == nil {
-		return nil, cache.Loaded, teams.ErrNotFound
+		return Mapping{}, cache.Loaded, teams.ErrNotFound
 	}
 	m, origin, err = r.store.mapping(ctx, subject)
 	if origin != cache.Loaded && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
 		if origin == cache.Cached && !r.rate.Left(subject.Issuer) {
-			return nil, origin, errRate // it could not register: the store need not be asked
+			return Mapping{}, origin, errRate // it could not register: the store need not be asked
 		}
 		r.store.forget(subject)
 		m, origin, err = r.store.mapping(ctx, subject)
@@ -207,7 +207,7 @@ func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) 
 	return m, origin, err
 }
 
-func outcomeOf(m *Mapping, err error) string {
+func outcomeOf(m Mapping, err error) string {
 	switch {
 	case err != nil:
 		return err.Error()
@@ -257,9 +257,9 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 	}
 	trace.From(ctx).Add("mapping", "registered a new key, or found that of a concurrent registration")
 	if key != nil && m.Active {
-		return result(m, key, SourceAutoRegister), nil
+		return result(*m, key, SourceAutoRegister), nil
 	}
-	return r.key(ctx, m, SourceAutoRegister)
+	return r.key(ctx, *m, SourceAutoRegister)
 }
 
 // newKey makes the row of a new key. Its text is sealed or dropped here: nobody presents an
@@ -303,7 +303,7 @@ type caller struct {
 	member teams.Membership
 }
 
-func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, origin cache.Origin, c caller, rule *Rule) (Result, error) {
+func (r *Resolver) use(ctx context.Context, subject Subject, m Mapping, origin cache.Origin, c caller, rule *Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
 	if err == nil && origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
 		// Another replica may have bound the caller to a new key since this mapping was cached.
@@ -322,15 +322,17 @@ func (r *Resolver) use(ctx context.Context, subject Subject, m *Mapping, origin 
 	return r.rebind(ctx, subject, m, c)
 }
 
-func (r *Resolver) rebind(ctx context.Context, subject Subject, m *Mapping, c caller) (Result, error) {
+func (r *Resolver) rebind(ctx context.Context, subject Subject, m Mapping, c caller) (Result, error) {
 	key, err := r.newKey(subject.Issuer, c.member)
 	if err != nil {
 		return Result{}, err
 	}
-	var rebound *Mapping
+	var rebound Mapping
 	err = r.rate.Do(subject.Issuer, func() error {
-		var err error
-		rebound, err = r.store.Rebind(ctx, subject, m.KeyID, key, r.config.MaxKeysPerTeam)
+		written, err := r.store.Rebind(ctx, subject, m.KeyID, key, r.config.MaxKeysPerTeam)
+		if err == nil {
+			rebound = *written
+		}
 		return err
 	})
 	if errors.Is(err, ErrConflict) {
@@ -365,7 +367,7 @@ func (r *Resolver) moved(found Result, c caller) bool {
 
 // key loads the key that a mapping names. A disabled mapping denies, whatever the no-match policy:
 // it is not the absence of one. So does a mapping whose key is gone.
-func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, error) {
+func (r *Resolver) key(ctx context.Context, m Mapping, source Source) (Result, error) {
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
@@ -380,7 +382,7 @@ func (r *Resolver) key(ctx context.Context, m *Mapping, source Source) (Result, 
 	return result(m, key, source), nil
 }
 
-func result(m *Mapping, key *keys.Key, source Source) Result {
+func result(m Mapping, key *keys.Key, source Source) Result {
 	return Result{Source: source, Key: key, Registered: m.AutoRegistered && key.AutoRegistered}
 }
 

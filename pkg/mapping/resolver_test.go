@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -74,11 +75,9 @@ func newFixture(t *testing.T, policy mapping.NoMatch) *fixture {
 	}
 	t.Cleanup(opened.Close)
 	f := &fixture{t: t, store: &counted{Store: opened}, now: time.Now()}
-	if f.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	f.cached = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: time.Minute,
+	})
 	t.Cleanup(f.cached.Close)
 	claim, err := token.ParsePath("client_id")
 	if err != nil {
@@ -271,12 +270,9 @@ func TestNotRebound(t *testing.T) {
 func newFixtureOver(t *testing.T, f *fixture) *fixture {
 	t.Helper()
 	other := *f
-	var err error
-	if other.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	other.cached = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: time.Minute,
+	})
 	t.Cleanup(other.cached.Close)
 	return &other
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -60,13 +61,10 @@ func newFailingFor(t *testing.T, policy mapping.NoMatch, ttl time.Duration) (*fi
 func (f *fixture) failing(t *testing.T, ttl time.Duration) (*fixture, *failing) {
 	t.Helper()
 	other, s := *f, &failing{Store: f.store}
-	var err error
-	if other.cached, err = mapping.NewCached(s, mapping.CacheOptions{
+	other.cached = mapping.NewCached(s, mapping.CacheOptions{
 		MappingTTL: ttl, AbsentTTL: ttl, KeyTTL: ttl, ServeStale: time.Hour,
-		MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute,
-	}); err != nil {
-		t.Fatal(err)
-	}
+		Space: cachetest.Space(t), LoadTimeout: time.Minute,
+	})
 	t.Cleanup(other.cached.Close)
 	return &other, s
 }
@@ -187,13 +185,10 @@ func TestChangedMappingsAreForgotten(t *testing.T) {
 // What nobody tells of is not trusted for longer than the feed says, whatever the time to live.
 func TestBlindFeed(t *testing.T) {
 	f := newFixture(t, mapping.Reject)
-	var err error
-	if f.cached, err = mapping.NewCached(f.store, mapping.CacheOptions{
-		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, MaxEntries: 10, MaxAbsent: 10, LoadTimeout: time.Minute,
+	f.cached = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, Space: cachetest.Space(t), LoadTimeout: time.Minute,
 		Feed: cache.NewFeed(time.Nanosecond, nil),
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	t.Cleanup(f.cached.Close)
 	key := operatorsKey("a")
 	f.apply(mapped("x", key, true))

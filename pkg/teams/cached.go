@@ -3,6 +3,7 @@ package teams
 import (
 	"context"
 	"time"
+	"unsafe"
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
@@ -10,11 +11,11 @@ import (
 
 // CacheOptions bound the caches of a [CachedDirectory]. All but ServeStale and Feed are required.
 type CacheOptions struct {
-	TTL                   time.Duration // of rows, and of their absence
-	MaxEntries, MaxAbsent int64         // of each kind of row
-	LoadTimeout           time.Duration // of one load from the directory
-	ServeStale            time.Duration // how much longer a row is used while the directory fails
-	Feed                  *cache.Feed   // how far the changes of others are known
+	TTL         time.Duration // of rows, and of their absence
+	Space       *cache.Space  // where the rows are kept; it outlives the caches
+	LoadTimeout time.Duration // of one load from the directory
+	ServeStale  time.Duration // how much longer a row is used while the directory fails
+	Feed        *cache.Feed   // how far the changes of others are known
 }
 
 // Store is a [Directory] in which teams can be registered.
@@ -47,30 +48,19 @@ type membership struct {
 }
 
 // NewCachedDirectory returns a cached directory. Close releases the caches, not the store.
-func NewCachedDirectory(d Store, o CacheOptions) (*CachedDirectory, error) {
-	c := &CachedDirectory{registrar: d}
-	var err error
-	if c.organizations, err = newCache(d.Organization, one[OrganizationID], o); err != nil {
-		return nil, err
+func NewCachedDirectory(d Store, o CacheOptions) *CachedDirectory {
+	organizations := newCache(d.Organization, one[OrganizationID], sized[OrganizationID]((*Organization).size), o)
+	team := func(ctx context.Context, id TeamID) (*Team, error) { return loadBoth(ctx, d, organizations, id) }
+	member := func(ctx context.Context, m membership) (bool, error) { return d.Member(ctx, m.team, m.user) }
+	return &CachedDirectory{
+		registrar:            d,
+		teams:                newCache(team, one[TeamID], sized[TeamID]((*Team).size), o),
+		organizations:        organizations,
+		users:                newCache(d.User, one[UserID], sized[UserID]((*User).size), o),
+		teamsByAlias:         newCache(d.TeamByAlias, one[string], sized[string]((*Team).size), o),
+		organizationsByAlias: newCache(d.OrganizationByAlias, one[string], sized[string]((*Organization).size), o),
+		members:              newCache(member, membership.digest, membership.size, o),
 	}
-	if c.teams, err = newCache(func(ctx context.Context, id TeamID) (*Team, error) {
-		return loadBoth(ctx, d, c.organizations, id)
-	}, one[TeamID], o); err != nil {
-		return nil, err
-	}
-	if c.users, err = newCache(d.User, one[UserID], o); err != nil {
-		return nil, err
-	}
-	if c.teamsByAlias, err = newCache(d.TeamByAlias, one[string], o); err != nil {
-		return nil, err
-	}
-	if c.organizationsByAlias, err = newCache(d.OrganizationByAlias, one[string], o); err != nil {
-		return nil, err
-	}
-	c.members, err = newCache(func(ctx context.Context, m membership) (bool, error) {
-		return d.Member(ctx, m.team, m.user)
-	}, func(m membership) uint64 { return cache.Digest(string(m.team), string(m.user)) }, o)
-	return c, err
 }
 
 // loadBoth loads a team, and keeps its organization if that comes along: whoever asks for the one asks for the other next.
@@ -83,15 +73,53 @@ func loadBoth(ctx context.Context, d Store, organizations *cache.Cache[Organizat
 	return team, err
 }
 
-func newCache[K comparable, V any](load func(context.Context, K) (V, error), digest func(K) uint64, o CacheOptions) (*cache.Cache[K, V], error) {
+func newCache[K comparable, V any](load func(context.Context, K) (V, error), digest func(K) uint64, size func(K, V) int, o CacheOptions) *cache.Cache[K, V] {
 	return cache.New(cache.Options[K, V]{
 		Load: load, NotFound: ErrNotFound, Digest: digest, TTL: o.TTL, AbsentTTL: o.TTL,
-		MaxEntries: o.MaxEntries, MaxAbsent: o.MaxAbsent, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Space: o.Space, Size: size, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 	})
 }
 
+func (m membership) digest() uint64 { return cache.Digest(string(m.team), string(m.user)) }
+
+func (m membership) size(bool) int { return cache.TextBytes(m.team) + cache.TextBytes(m.user) }
+
 // one is the digest of a key that is a text.
 func one[K ~string](key K) uint64 { return cache.Digest(string(key)) }
+
+// sized is the size of a row, if there is one, and of the text that it is kept for.
+func sized[K ~string, V any](row func(*V) int) func(K, *V) int {
+	return func(key K, v *V) int {
+		if v == nil {
+			return cache.TextBytes(key)
+		}
+		return cache.TextBytes(key) + int(unsafe.Sizeof(*v)) + row(v)
+	}
+}
+
+func (t *Team) size() int {
+	return cache.TextBytes(t.ID) + cache.TextBytes(t.Alias) + cache.TextBytes(t.OrganizationID) +
+		cache.ListBytes(t.Models) + cache.ListBytes(t.AllowedRoutes) + t.Limits.Size() + t.Budget.Size()
+}
+
+func (o *Organization) size() int {
+	return cache.TextBytes(o.ID) + cache.TextBytes(o.Alias) + o.Budget.Size()
+}
+
+func (u *User) size() int { return cache.TextBytes(u.ID) + cache.TextBytes(u.Email) + u.Budget.Size() }
+
+// Size is how many bytes the limits take beside themselves.
+func (l Limits) Size() int { return numberBytes(l.RPM) + numberBytes(l.TPM) }
+
+// Size is how many bytes the budget takes beside itself.
+func (b Budget) Size() int { return numberBytes(b.Max) }
+
+func numberBytes[T ~int64](number *T) int {
+	if number == nil {
+		return 0
+	}
+	return int(unsafe.Sizeof(*number))
+}
 
 // Close stops the caches.
 func (c *CachedDirectory) Close() {

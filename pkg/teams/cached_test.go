@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
@@ -93,12 +94,9 @@ func newTable() *table {
 
 func newCached(t *testing.T, d *table, ttl time.Duration) *teams.CachedDirectory {
 	t.Helper()
-	c, err := teams.NewCachedDirectory(d, teams.CacheOptions{
-		TTL: ttl, MaxEntries: 100, MaxAbsent: 100, LoadTimeout: time.Minute, ServeStale: time.Hour,
+	c := teams.NewCachedDirectory(d, teams.CacheOptions{
+		TTL: ttl, Space: cachetest.Space(t), LoadTimeout: time.Minute, ServeStale: time.Hour,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(c.Close)
 	return c
 }

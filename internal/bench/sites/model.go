@@ -12,7 +12,7 @@ const (
 	maxConnections    = 10   // store.max_connections
 	teamClients       = 100  // clients of a team
 	serveStale        = 300  // mapping.serve_stale, in seconds: what has ended stays in memory for so long
-	clientBytes       = 1200 // of a client's cached rows: TestMemory of pkg/mapping
+	clientBytes       = 1080 // of a client's cached rows: TestMemory of pkg/mapping
 )
 
 // site is N replicas and M clients. Rates are per second and of all replicas together.
@@ -30,7 +30,7 @@ type load struct {
 	Statements         float64 // look-ups a second, of all replicas
 	Notifications      float64 // delivered in a second, with each replica's heartbeat
 	Connections        int
-	Cached             float64 // clients in the memory of a replica, if cache.max_entries lets them
+	Cached             float64 // clients in the memory of a replica, if cache.max_bytes lets them
 }
 
 // load adds up what each client asks of one replica. Requests come independently of each other, so a row that is kept for

@@ -127,14 +127,15 @@ func change(replicas []*replica, client string) {
 func newReplica(t *testing.T, s site, now func() time.Time) *replica {
 	t.Helper()
 	r := new(replica)
-	cached, err := mapping.NewCached(&r.store, mapping.CacheOptions{
-		MappingTTL: s.MappingTTL, AbsentTTL: s.MappingTTL, KeyTTL: s.KeyTTL, MaxEntries: 100_000, MaxAbsent: 1000,
-		LoadTimeout: time.Minute, Feed: cache.NewFeed(math.MaxInt64, now),
-	})
+	space, err := cache.NewSpace(16<<20, 1<<20) // room for all
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(cached.Close)
-	r.cached = cached
+	t.Cleanup(space.Close)
+	r.cached = mapping.NewCached(&r.store, mapping.CacheOptions{
+		MappingTTL: s.MappingTTL, AbsentTTL: s.MappingTTL, KeyTTL: s.KeyTTL, Space: space,
+		LoadTimeout: time.Minute, Feed: cache.NewFeed(math.MaxInt64, now),
+	})
+	t.Cleanup(r.cached.Close)
 	return r
 }

@@ -824,11 +824,12 @@ type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long keys, teams, organizations and users are used without asking the store again.
 	Ttl *durationpb.Duration `protobuf:"bytes,1,opt,name=ttl,proto3,oneof" json:"ttl,omitempty"`
-	// How many rows are kept.
-	MaxEntries *uint32 `protobuf:"varint,2,opt,name=max_entries,json=maxEntries,proto3,oneof" json:"max_entries,omitempty"`
-	// How many absent rows are remembered. They have a space of their own, so that a flood of unknown claims
-	// cannot push real rows out.
-	MaxAbsentEntries *uint32 `protobuf:"varint,3,opt,name=max_absent_entries,json=maxAbsentEntries,proto3,oneof" json:"max_absent_entries,omitempty"`
+	// How much memory the rows may take, in bytes, of whatever kind: those that are used most stay. A mapping takes some
+	// 400 bytes and a key some 650, and more with long lists of models.
+	MaxBytes *uint32 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	// How much memory the remembrance of absent rows may take, in bytes, some 400 each. It is a space of its own, so that
+	// a flood of unknown claims cannot push real rows out.
+	MaxAbsentBytes *uint32 `protobuf:"varint,3,opt,name=max_absent_bytes,json=maxAbsentBytes,proto3,oneof" json:"max_absent_bytes,omitempty"`
 	// How much memory verified tokens may take, in bytes, some 5 KiB each with the rows that their callers used. A
 	// token that is remembered is not verified again while it is valid and its issuer's keys stay; everything else is
 	// decided anew on every request. 0 remembers none.
@@ -874,16 +875,16 @@ func (x *Cache) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-func (x *Cache) GetMaxEntries() uint32 {
-	if x != nil && x.MaxEntries != nil {
-		return *x.MaxEntries
+func (x *Cache) GetMaxBytes() uint32 {
+	if x != nil && x.MaxBytes != nil {
+		return *x.MaxBytes
 	}
 	return 0
 }
 
-func (x *Cache) GetMaxAbsentEntries() uint32 {
-	if x != nil && x.MaxAbsentEntries != nil {
-		return *x.MaxAbsentEntries
+func (x *Cache) GetMaxAbsentBytes() uint32 {
+	if x != nil && x.MaxAbsentBytes != nil {
+		return *x.MaxAbsentBytes
 	}
 	return 0
 }
@@ -2731,16 +2732,16 @@ const file_extauthz_config_v1_config_proto_rawDesc = "" +
 	"\t_url_fileB\n" +
 	"\n" +
 	"\b_timeoutB\x12\n" +
-	"\x10_max_connections\"\xa4\x02\n" +
+	"\x10_max_connections\"\x9c\x02\n" +
 	"\x05Cache\x12@\n" +
-	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x00R\x03ttl\x88\x01\x01\x12-\n" +
-	"\vmax_entries\x18\x02 \x01(\rB\a\xbaH\x04*\x02(\x01H\x01R\n" +
-	"maxEntries\x88\x01\x01\x12:\n" +
-	"\x12max_absent_entries\x18\x03 \x01(\rB\a\xbaH\x04*\x02(\x01H\x02R\x10maxAbsentEntries\x88\x01\x01\x12+\n" +
+	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x05*\x00H\x00R\x03ttl\x88\x01\x01\x12+\n" +
+	"\tmax_bytes\x18\x02 \x01(\rB\t\xbaH\x06*\x04(\x80\x80@H\x01R\bmaxBytes\x88\x01\x01\x128\n" +
+	"\x10max_absent_bytes\x18\x03 \x01(\rB\t\xbaH\x06*\x04(\x80\x80@H\x02R\x0emaxAbsentBytes\x88\x01\x01\x12+\n" +
 	"\x0fmax_token_bytes\x18\x04 \x01(\rH\x03R\rmaxTokenBytes\x88\x01\x01B\x06\n" +
-	"\x04_ttlB\x0e\n" +
-	"\f_max_entriesB\x15\n" +
-	"\x13_max_absent_entriesB\x12\n" +
+	"\x04_ttlB\f\n" +
+	"\n" +
+	"_max_bytesB\x13\n" +
+	"\x11_max_absent_bytesB\x12\n" +
 	"\x10_max_token_bytes\"\xe1\b\n" +
 	"\x06Issuer\x12\xa0\x01\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x82\x01\xbaH\x7f\xba\x01t\n" +
