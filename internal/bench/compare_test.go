@@ -34,7 +34,7 @@ const maxWrites = 0.7
 
 const (
 	clients  = 2000
-	register = "mapping: {claim: sub, no_match: auto_register, auto_register: {max_keys_per_team: 10000000, max_per_minute: 100000000}}\n"
+	register = "mapping: {claim: sub, no_match: auto_register, auto_register: {max_keys_per_team: 0, max_per_minute: 0}}\n"
 	reject   = "mapping: {claim: sub, no_match: reject, cache_ttl: 1h, absent_ttl: 1h}\ncache: {ttl: 1h}\n" // longer than the run
 	uncached = "mapping: {claim: sub, no_match: reject, cache_ttl: 1ms, absent_ttl: 1ms}\ncache: {ttl: 1ms}\n"
 )
