@@ -113,15 +113,16 @@ var mishaps = []fault{
 		heal:  func(w *world) { w.start(w.replicas[0]) },
 	},
 	{
-		name: "a replica is killed with -9", bare: 3 * inFlight, hold: dead, long: true,
-		cause: func(w *world) { w.end(w.replicas[1], syscall.SIGKILL) },
-		heal:  func(w *world) { w.start(w.replicas[1]) },
-	},
-	{
 		// A registration that it was making is one message, and ends without it.
 		name: "a replica is stopped with SIGSTOP", bare: 3 * inFlight, lag: everywhere, hold: 5 * time.Second, long: true,
 		cause: func(w *world) { _ = w.replicas[2].command.Process.Signal(syscall.SIGSTOP) },
 		heal:  func(w *world) { _ = w.replicas[2].command.Process.Signal(syscall.SIGCONT) },
+	},
+	{
+		// The next fault kills another one soon after this one is back.
+		name: "a replica is killed with -9", bare: 3 * inFlight, hold: dead, long: true,
+		cause: func(w *world) { w.end(w.replicas[1], syscall.SIGKILL) },
+		heal:  func(w *world) { w.start(w.replicas[1]) },
 	},
 	{
 		name: "PostgreSQL and a replica are killed with -9", store: true, writes: true, bare: 3 * inFlight, lag: outlived, hold: dead, long: true,
