@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/config"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest"
 	"github.com/extauthz/extauthz/internal/extauthztest/issuertest/localissuer"
@@ -187,15 +187,6 @@ func each(n int, do func(int)) {
 	group.Wait()
 }
 
-// heap is what the program holds on to.
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC() // what finalizers let go of
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
-}
-
 // TestFloodOfUnknownClients: 100,000 clients whom nobody knows, each once, take neither the cache from those who are known
 // nor more memory than their own bound.
 func TestFloodOfUnknownClients(t *testing.T) {
@@ -203,7 +194,7 @@ func TestFloodOfUnknownClients(t *testing.T) {
 	unknown, remembered := floodSize()
 	f := newFlooded(t)
 	each(realClients, func(n int) { f.expect(fmt.Sprint("real-", n), "") })
-	began, memory, warm := time.Now(), heap(), f.storeCalls()
+	began, memory, warm := time.Now(), cachetest.LiveHeap(), f.storeCalls()
 	if warm < realClients {
 		t.Fatalf("only %d calls of the store were counted", warm)
 	}
@@ -217,7 +208,7 @@ func TestFloodOfUnknownClients(t *testing.T) {
 	})
 	missed := f.storeCalls() - warm
 	ratio := 1 - float64(missed)/float64(2*asked.Load()) // each asks for a mapping and a key
-	grown := int64(heap()) - int64(memory)
+	grown := cachetest.LiveHeap() - memory
 	t.Logf("%d unknown and %d real requests in %v: hit ratio of the real ones %.4f, heap grown by %d KiB",
 		unknown, asked.Load(), time.Since(began), ratio, grown>>10)
 	if ratio <= 0.99 {

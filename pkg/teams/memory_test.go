@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -41,27 +42,15 @@ func TestMemory(t *testing.T) {
 			t.Cleanup(space.Close)
 			directory := teams.NewCachedDirectory(everybody{models: c.models}, teams.CacheOptions{TTL: time.Hour, LoadTimeout: time.Minute, Space: space})
 			t.Cleanup(directory.Close)
-			empty := liveHeap()
+			empty := cachetest.LiveHeap()
 			for n := range 4 * c.budget / (1000 + 32*c.models) {
 				_, err := directory.Team(t.Context(), teams.TeamID(fmt.Sprint("team-", n)))
 				if _, userErr := directory.User(t.Context(), teams.UserID(fmt.Sprint("user-", n))); err != nil || userErr != nil {
 					t.Fatal(err, userErr)
 				}
 			}
-			full := float64(liveHeap()-empty) / float64(c.budget)
-			t.Logf("of a full budget of %d bytes is taken %.2f", c.budget, full)
-			if full < 0.75 || full > 1.1 {
-				t.Errorf("of a full budget is taken %.2f: its rows are counted wrongly, or are not kept", full)
-			}
+			cachetest.CheckFull(t, cachetest.LiveHeap()-empty, int64(c.budget))
 			runtime.KeepAlive(directory)
 		})
 	}
-}
-
-func liveHeap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }

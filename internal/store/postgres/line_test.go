@@ -115,9 +115,13 @@ func (l *line) length() int {
 // until waits for what must come.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline, poll := time.After(patience), time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for !so() {
+		select {
+		case <-deadline:
 			t.Fatalf("not within %v: %s", patience, what)
+		case <-poll.C:
 		}
 	}
 }
