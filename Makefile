@@ -88,6 +88,7 @@ build: ## Build bin/extauthz
 
 test: deps ## Run every test with the race detector: units, both databases, real Envoy
 	go test -race -count=1 -timeout 20m $(TESTFLAGS) $(PACKAGES)
+	go test -count=1 -run '^TestInstructions$$' ./cmd/extauthz # not of the race detector's
 
 test-keycloak: envoy keycloak ## Run the tests with a real Keycloak (needs Java and Maven)
 	go test -race -count=1 -timeout 10m -tags keycloak -run TestKeycloak $(TESTFLAGS) ./internal/e2e

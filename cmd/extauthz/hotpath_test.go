@@ -23,6 +23,7 @@ import (
 
 const hotConfig = `
 store: {url: "sqlite:${DB}"}
+server: {check_timeout: 10s}
 log: {allow_sample_rate: 0}
 cache: {ttl: 1h}
 issuers:
