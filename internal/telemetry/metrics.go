@@ -15,6 +15,7 @@ import (
 
 	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/pkg/authz"
+	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
 )
 
@@ -22,6 +23,7 @@ import (
 type Metrics struct {
 	Registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
+	allowed   map[mapping.Source]prometheus.Counter // of decisions, by source, without the search for its labels
 	shadowed  *prometheus.CounterVec
 	duration  map[string]prometheus.Observer // by verdict
 	waited    prometheus.Histogram
@@ -81,13 +83,24 @@ func NewMetrics(version string) *Metrics {
 	m.Registry.MustRegister(m.decisions, m.shadowed, duration, m.waited, m.shed, m.store, m.reloaded, m.expires, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.rows = newStoreMetrics(m.Registry)
+	m.allowed = make(map[mapping.Source]prometheus.Counter)
+	for _, source := range []mapping.Source{
+		mapping.SourceMapping, mapping.SourceAutoRegister, mapping.SourceFallback, mapping.SourceTeam,
+		authz.SourceAdmin, authz.SourcePublic, authz.SourceVirtualKey, authz.SourceShadow,
+	} {
+		m.allowed[source] = m.decisions.WithLabelValues(allow, "", string(source))
+	}
 	return m
 }
 
 // Decided counts a decision.
 func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	verdict := verdictOf(d)
-	m.decisions.WithLabelValues(verdict, string(d.Outcome.Reason), string(d.Source)).Inc()
+	if counter, known := m.allowed[d.Source]; known && verdict == allow {
+		counter.Inc()
+	} else {
+		m.decisions.WithLabelValues(verdict, string(d.Outcome.Reason), string(d.Source)).Inc()
+	}
 	m.duration[verdict].Observe(elapsed.Seconds())
 	if d.Shadowed != "" {
 		m.shadowed.WithLabelValues(string(d.Shadowed)).Inc()
@@ -95,8 +108,14 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	if d.Stale {
 		m.rows.stale.Inc()
 	}
+	if d.Err != nil {
+		m.turnedAway(d.Err)
+	}
+}
+
+func (m *Metrics) turnedAway(err error) {
 	var full *admission.Error
-	if errors.As(d.Err, &full) {
+	if errors.As(err, &full) {
 		m.shed.WithLabelValues(full.At).Inc()
 	}
 }

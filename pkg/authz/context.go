@@ -5,16 +5,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
 )
 
 // checkContext is the context of one check: the caller's, with an earlier deadline, and with the check's record. Most
 // checks wait for nothing: the timer behind Done, which costs more than they do, is made when somebody asks for it. It is
-// safe for concurrent use, its record apart.
+// safe for concurrent use, its record and near apart.
 type checkContext struct {
 	context.Context
 	deadline time.Time
 	record   trace.Record
+	near     *cache.Near // the caller's; nil until it is known
 
 	mu     sync.Mutex
 	timed  context.Context // nil: nobody has waited yet
@@ -59,8 +61,11 @@ func (c *checkContext) Err() error {
 
 // Value implements [context.Context].
 func (c *checkContext) Value(key any) any {
-	if key == (trace.Key{}) {
+	switch key.(type) {
+	case trace.Key:
 		return &c.record
+	case cache.NearKey:
+		return c.near
 	}
 	c.mu.Lock()
 	parent := c.timed // whose cause and timer are ours

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
@@ -76,7 +75,7 @@ type Authorizer struct {
 
 // decide runs the steps of the decision in their order; the first that fails ends it. It fills in
 // the decision as it goes and sets its Source last: whatever ends it early denies.
-func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
+func (a *Authorizer) decide(ctx *checkContext, d *Decision) error {
 	public := a.Policy.Public(d.Request.Request)
 	bearer, err := bearerFrom(d.Request.headers, a.CredentialHeaders)
 	switch {
@@ -93,7 +92,7 @@ func (a *Authorizer) decide(ctx context.Context, d *Decision) error {
 }
 
 // decideToken decides for a caller with a JWT.
-func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool, d *Decision) error {
+func (a *Authorizer) decideToken(ctx *checkContext, bearer string, public bool, d *Decision) error {
 	c, err := a.authenticate(ctx, bearer)
 	if err != nil {
 		return err
@@ -102,7 +101,7 @@ func (a *Authorizer) decideToken(ctx context.Context, bearer string, public bool
 		d.Source = SourcePublic
 		return nil
 	}
-	ctx = cache.WithNear(ctx, &c.rows)
+	ctx.near = &c.rows
 	d.Identity = c.identity
 	explainIdentity(ctx, c.identity)
 	if err := a.Policy.Admit(ctx, d.Identity, d.Request.Request); err != nil {

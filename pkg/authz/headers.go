@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/extauthz/extauthz/internal/ascii"
 	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
 // headers are the request's headers under their lower-case names, in the order in which Envoy saw them. A list
 // and no map: few of some twenty are looked up.
-type headers []wire.Header
+type headers struct {
+	list []wire.Header
+	odd  []string // the names in it with a "_"
+}
 
 // headersFrom reads the one form in which Envoy sent the headers. The joined form and the raw form
 // are never mixed: with both, two parts of a system would see two requests. The raw form is changed in place. With an error
@@ -21,24 +25,37 @@ func headersFrom(in *wire.Request) (h headers, err error) {
 	case in.Contradiction:
 		err = fmt.Errorf("%w: two values of one header", ErrRequestMalformed)
 	}
-	h = headers(in.HeaderMap)
+	h.list = in.HeaderMap
 	for name, value := range in.Headers {
-		h = append(h, wire.Header{Name: name, Value: value})
+		h.list = append(h.list, wire.Header{Name: name, Value: value})
 	}
-	for n := range h {
-		h[n].Name = strings.ToLower(h[n].Name)
+	for n := range h.list {
+		if name := &h.list[n].Name; !ascii.Dashed(*name) { // as nearly all are
+			*name = strings.ToLower(*name)
+			if strings.Contains(*name, "_") {
+				h.odd = append(h.odd, *name)
+			}
+		}
 	}
 	return h, err
 }
 
+// lower is strings.ToLower, but at once for what is in lower case already.
+func lower(name string) string {
+	if ascii.Lower(name) {
+		return name
+	}
+	return strings.ToLower(name)
+}
+
 // first returns the first value of a header, and how often the header was sent.
 func (h headers) first(name string) (value string, count int) {
-	for n := range h {
-		if h[n].Name != name {
+	for n := range h.list {
+		if h.list[n].Name != name {
 			continue
 		}
 		if count == 0 {
-			value = h[n].Value
+			value = h.list[n].Value
 		}
 		count++
 	}

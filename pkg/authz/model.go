@@ -132,7 +132,7 @@ func (n *modelNames) addPath(path string) {
 	for rest, more := path, true; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		switch strings.ToLower(segment) {
+		switch lower(segment) {
 		case "deployments", "engines":
 			n.addAction(rest, "chat/completions", "completions", "embeddings", "images/generations", "images/edits",
 				"audio/speech", "audio/transcriptions", "audio/translations", "responses", "rerank")
@@ -291,7 +291,7 @@ func (n *modelNames) addJSON(body []byte) {
 
 // namesMoreModels reports whether a member makes LiteLLM try other models than the one that is named.
 func namesMoreModels(member string) bool {
-	switch strings.ToLower(member) {
+	switch lower(member) {
 	case "models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks":
 		return true
 	}

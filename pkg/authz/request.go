@@ -78,15 +78,25 @@ func checkMethodAndHost(method, host string) error {
 	if method == "" || method == "CONNECT" || strings.ContainsFunc(method, notToken) {
 		return fmt.Errorf("%w: method", ErrRequestMalformed)
 	}
-	if !printable(host) || strings.ContainsAny(host, `@,/\?# `) {
-		return fmt.Errorf("%w: host", ErrRequestMalformed)
+	for n := range len(host) {
+		if forbiddenInHost(host[n]) {
+			return fmt.Errorf("%w: host", ErrRequestMalformed)
+		}
 	}
 	return nil
 }
 
+func forbiddenInHost(c byte) bool {
+	switch c {
+	case '@', ',', '/', '\\', '?', '#':
+		return true
+	}
+	return c <= ' ' || c == 0x7f
+}
+
 // notToken reports whether a character cannot be in a token (RFC 9110 section 5.6.2).
 func notToken(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	return r <= ' ' || r >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, byte(r)) >= 0
 }
 
 // complete reports whether a body is known to be whole. size is what Envoy says of its length.

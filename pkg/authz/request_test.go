@@ -401,7 +401,7 @@ type sent map[string][]string
 func (s sent) list() (h headers) {
 	for name, values := range s {
 		for _, value := range values {
-			h = append(h, wire.Header{Name: name, Value: value})
+			h.list = append(h.list, wire.Header{Name: name, Value: value})
 		}
 	}
 	return h

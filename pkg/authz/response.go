@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 
+	"github.com/extauthz/extauthz/internal/ascii"
 	"github.com/extauthz/extauthz/pkg/authz/wire"
 )
 
@@ -142,8 +143,8 @@ func (r *responder) remove(out *wire.Response, values [10]string, sent headers) 
 		}
 	}
 	out.Remove(r.always)
-	for n := range sent {
-		if name := sent[n].Name; strings.Contains(name, "_") && strings.Contains(name, "-") && r.manages(strings.ReplaceAll(name, "_", "-")) {
+	for _, name := range sent.odd {
+		if strings.Contains(name, "-") && r.manages(strings.ReplaceAll(name, "_", "-")) {
 			out.Remove(wire.NewRemoval(name))
 		}
 	}
@@ -156,7 +157,7 @@ func (r *responder) manages(name string) bool {
 // safeValue reports whether a value can be a header without changing meaning on the way. Text that is
 // not UTF-8 would also fail to marshal, and a failed answer is left to Envoy's failure mode.
 func safeValue(value string) bool {
-	return utf8.ValidString(value) && printable(value) && strings.TrimSpace(value) == value
+	return (ascii.Printable(value) || utf8.ValidString(value) && printable(value)) && strings.TrimSpace(value) == value
 }
 
 func (r *responder) deny(d *Decision) []byte {

@@ -3,6 +3,7 @@ package teams
 import (
 	"strings"
 
+	"github.com/extauthz/extauthz/internal/ascii"
 	"github.com/extauthz/extauthz/pkg/token"
 )
 
@@ -126,7 +127,7 @@ func (id Identity) Lists(team TeamID) bool {
 // to k), and mail systems use the xn-- form.
 func emailDomain(email string) string {
 	local, domain, found := strings.Cut(email, "@")
-	if !found || local == "" || strings.Contains(domain, "@") || strings.ContainsFunc(domain, func(r rune) bool { return r >= 0x80 }) {
+	if !found || local == "" || strings.Contains(domain, "@") || !ascii.Only(domain) {
 		return ""
 	}
 	return strings.ToLower(domain)

@@ -57,6 +57,9 @@ func matchModel(pattern, name string) bool {
 	if !strings.HasPrefix(name, prefix) {
 		return false
 	}
+	if rest == "" {
+		return true
+	}
 	name = name[len(prefix):]
 	for {
 		part, after, more := strings.Cut(rest, "*")

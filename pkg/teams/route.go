@@ -14,44 +14,59 @@ import (
 // case-sensitive and by whole segments: `/public` never matches `/publicx`. A name without a
 // slash is a group.
 type Routes struct {
-	groups map[string]routeGroup
+	groups map[string]*routeGroup
 }
 
-// routeGroup is the patterns of a group, those without placeholders under their path: some groups have a
-// hundred, and every request is matched against several groups.
+// routeGroup is the patterns of a group, where they are found by the path: some groups have a hundred, and every request
+// is matched against several groups.
 type routeGroup struct {
 	members  []string
-	literals map[string][]string // methods by path; "" stands for every known one
-	patterns []routePattern
+	literals map[string][]string       // methods by path; "" stands for every known one
+	below    map[string][]routePattern // by the first segment of their path
+	anywhere []routePattern            // with a placeholder in that segment
 }
 
 // routePattern is a pattern with the text of its path before the first placeholder, which most paths do not
 // begin with.
 type routePattern struct{ pattern, prefix string }
 
-func newRouteGroup(members []string) routeGroup {
-	g := routeGroup{members: members, literals: make(map[string][]string)}
+func newRouteGroup(members []string) *routeGroup {
+	g := &routeGroup{members: members, literals: make(map[string][]string), below: make(map[string][]routePattern)}
 	for _, pattern := range members {
 		method, path, named := strings.Cut(pattern, " ")
 		if !named {
 			method, path = "", pattern
 		}
-		if placeholder := strings.IndexAny(path, "{*"); placeholder >= 0 {
-			g.patterns = append(g.patterns, routePattern{pattern, path[:placeholder]})
+		placeholder := strings.IndexAny(path, "{*")
+		if placeholder < 0 {
+			g.literals[path] = append(g.literals[path], method)
 			continue
 		}
-		g.literals[path] = append(g.literals[path], method)
+		p := routePattern{pattern, path[:placeholder]}
+		if first, _ := cutSegment(path); len(first) < placeholder {
+			g.below[first] = append(g.below[first], p)
+		} else {
+			g.anywhere = append(g.anywhere, p)
+		}
 	}
 	return g
 }
 
-func (g routeGroup) match(method, path string) bool {
+func (g *routeGroup) match(method, path string) bool {
 	for _, m := range g.literals[path] {
 		if m == method && m != "" || m == "" && isKnownMethod(method) {
 			return true
 		}
 	}
-	for _, p := range g.patterns {
+	if path == "" {
+		return false
+	}
+	first, _ := cutSegment(path)
+	return matchAny(g.below[first], method, path) || matchAny(g.anywhere, method, path)
+}
+
+func matchAny(patterns []routePattern, method, path string) bool {
+	for _, p := range patterns {
 		if strings.HasPrefix(path, p.prefix) && matchRoute(p.pattern, method, path) {
 			return true
 		}
@@ -76,7 +91,7 @@ func isKnownMethod(method string) bool {
 // NewRoutes returns a matcher that knows the built-in groups and the operator's own. A member of a
 // group is a pattern or the name of a built-in group.
 func NewRoutes(own map[string][]string) (*Routes, error) {
-	groups := make(map[string]routeGroup)
+	groups := make(map[string]*routeGroup)
 	for name, members := range builtinGroups() {
 		groups[name] = newRouteGroup(members)
 	}
@@ -126,7 +141,12 @@ func (r *Routes) Groups() []string {
 }
 
 // Members returns the patterns of a group; nil if there is no such group.
-func (r *Routes) Members(group string) []string { return slices.Clone(r.groups[group].members) }
+func (r *Routes) Members(group string) []string {
+	if g, ok := r.groups[group]; ok {
+		return slices.Clone(g.members)
+	}
+	return nil
+}
 
 // Check reports what is wrong with a pattern or a group's name. Match takes what is wrong literally, so that
 // a misspelled pattern permits no more than it spells.
@@ -180,11 +200,8 @@ func validPlaceholder(segment string) bool {
 // Match reports whether any pattern of the list matches. An empty list matches nothing.
 func (r *Routes) Match(list []string, method, path string) bool {
 	for _, pattern := range list {
-		if group, ok := r.groups[pattern]; ok {
-			if group.match(method, path) {
-				return true
-			}
-		} else if matchRoute(pattern, method, path) {
+		group, ok := r.groups[pattern]
+		if ok && group.match(method, path) || !ok && matchRoute(pattern, method, path) {
 			return true
 		}
 	}
@@ -222,6 +239,9 @@ func matchRoute(pattern, method, path string) bool {
 }
 
 func matchPath(pattern, path string) bool {
+	if pattern == path && strings.HasPrefix(path, "/") {
+		return true // each segment matches itself
+	}
 	for pattern != "" {
 		if path == "" || path[0] != '/' || pattern[0] != '/' {
 			return false
