@@ -16,13 +16,13 @@ func TestWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
 		ctx := context.WithValue(t.Context(), key{}, "kept")
-		if waited := admission.Waited(ctx); waited != 0 {
+		if waited := admission.Waited(ctx, time.Now()); waited != 0 {
 			t.Errorf("a request that nobody noted has waited %s", waited)
 		}
 		ctx, cancel := context.WithTimeout(admission.Arrive(ctx), time.Minute)
 		defer cancel()
 		time.Sleep(3 * time.Second)
-		if waited := admission.Waited(ctx); waited != 3*time.Second {
+		if waited := admission.Waited(ctx, time.Now()); waited != 3*time.Second {
 			t.Errorf("waited %s, want 3s", waited)
 		}
 		if ctx.Value(key{}) != "kept" {

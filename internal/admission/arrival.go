@@ -14,7 +14,7 @@ type arrival struct {
 type arrivalKey struct{}
 
 func (a *arrival) Value(key any) any {
-	if key == (arrivalKey{}) {
+	if _, ours := key.(arrivalKey); ours {
 		return a
 	}
 	return a.Context.Value(key)
@@ -23,11 +23,11 @@ func (a *arrival) Value(key any) any {
 // Arrive returns a context whose request has come now.
 func Arrive(ctx context.Context) context.Context { return &arrival{ctx, time.Now()} }
 
-// Waited returns for how long a request has waited since it came; 0 if nobody noted when.
-func Waited(ctx context.Context) time.Duration {
+// Waited returns for how long a request has waited, since it came, at an instant; 0 if nobody noted when it came.
+func Waited(ctx context.Context, now time.Time) time.Duration {
 	a, ok := ctx.Value(arrivalKey{}).(*arrival)
 	if !ok {
 		return 0
 	}
-	return time.Since(a.at)
+	return now.Sub(a.at)
 }

@@ -24,18 +24,19 @@ func stamp(ctx context.Context, _ *tap.Info) (context.Context, error) {
 
 // late reports whether a check that has waited so long comes too late to be begun: it has waited longer than MaxWait, or
 // than what is left until Envoy gives it up. Otherwise, under overload, each answer would come just too late.
-func (r *rules) late(ctx context.Context, waited time.Duration) bool {
+func (r *rules) late(ctx context.Context, now time.Time, waited time.Duration) bool {
 	if r.config.MaxWait > 0 && waited > r.config.MaxWait {
 		return true
 	}
 	deadline, ok := ctx.Deadline()
-	return ok && waited > 0 && waited > time.Until(deadline)
+	return ok && waited > 0 && waited > deadline.Sub(now)
 }
 
 // admit returns nil for a check that is to be decided, else its answer, before anything of it was read: to turn a
 // check away must cost less than to decide it.
 func (s *Server) admit(ctx context.Context) (answer []byte) {
-	r, waited := s.rules.Load(), admission.Waited(ctx)
+	r, now := s.rules.Load(), time.Now()
+	waited := admission.Waited(ctx, now)
 	defer func() {
 		if p := recover(); p != nil { // a bug in observing
 			answer = r.overloaded
@@ -44,7 +45,7 @@ func (s *Server) admit(ctx context.Context) (answer []byte) {
 	if r.config.Waited != nil {
 		r.config.Waited(waited)
 	}
-	if r.overloaded == nil || !r.late(ctx, waited) {
+	if r.overloaded == nil || !r.late(ctx, now, waited) {
 		return nil
 	}
 	r.config.Observe(ctx, lateDecision(), waited)
@@ -53,7 +54,7 @@ func (s *Server) admit(ctx context.Context) (answer []byte) {
 
 // begin decides, unless no time is left for it. In shadow mode the request passes all the same, so its headers are known.
 func (r *rules) begin(ctx *checkContext, p *profile, in *wire.Request, d *Decision) error {
-	late, err := r.late(ctx, admission.Waited(ctx)), ctx.Err()
+	late, err := r.late(ctx, ctx.began, admission.Waited(ctx, ctx.began)), ctx.errAt(ctx.began)
 	switch {
 	case late:
 		err = errLate

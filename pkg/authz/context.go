@@ -14,6 +14,7 @@ import (
 // safe for concurrent use, its record and near apart.
 type checkContext struct {
 	context.Context
+	began    time.Time
 	deadline time.Time
 	record   trace.Record
 	near     *cache.Near // the caller's; nil until it is known
@@ -41,7 +42,9 @@ func (c *checkContext) Done() <-chan struct{} {
 }
 
 // Err implements [context.Context]. The deadline counts from the instant that it names, timer or no timer.
-func (c *checkContext) Err() error {
+func (c *checkContext) Err() error { return c.errAt(time.Now()) }
+
+func (c *checkContext) errAt(now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.timed != nil {
@@ -53,7 +56,7 @@ func (c *checkContext) Err() error {
 	switch {
 	case c.ended:
 		return context.Canceled
-	case !time.Now().Before(c.deadline):
+	case !now.Before(c.deadline):
 		return context.DeadlineExceeded
 	}
 	return nil

@@ -143,10 +143,11 @@ func (a *Authorizer) decideKey(ctx context.Context, secret keys.Secret, public b
 	if d.Member, err = a.Policy.PlaceDirect(ctx, key.TeamID, key.UserID, key.OrganizationID, request); err != nil {
 		return err
 	}
-	if err := a.checkKey(ctx, key, request); err != nil {
+	now := a.Now()
+	if err := a.checkKey(ctx, key, request, now); err != nil {
 		return err
 	}
-	if err := a.checkBudgets(ctx, key, d.Member); err != nil {
+	if err := checkBudgets(ctx, now, key, d.Member); err != nil {
 		return err
 	}
 	if a.OpenKey != nil {
@@ -172,15 +173,15 @@ func (a *Authorizer) admin(ctx context.Context, d *Decision) error {
 // use checks that the key may serve this request, and that there is money left: the key's, and that
 // of every team, user and organization that stands behind the caller or the key.
 func (a *Authorizer) use(ctx context.Context, found mapping.Result, d *Decision) error {
-	key := found.Key
+	key, now := found.Key, a.Now()
 	if key == nil {
 		if a.OpenKey != nil {
 			return fmt.Errorf("%w: the caller has no key", errKeySecret)
 		}
-		return a.checkBudgets(ctx, nil, d.Member)
+		return checkBudgets(ctx, now, nil, d.Member)
 	}
 	d.Key = key
-	if err := a.checkKey(ctx, key, d.Request.Request); err != nil {
+	if err := a.checkKey(ctx, key, d.Request.Request, now); err != nil {
 		return err
 	}
 	owner, err := a.owner(ctx, found, d)
@@ -192,7 +193,7 @@ func (a *Authorizer) use(ctx context.Context, found mapping.Result, d *Decision)
 		return fmt.Errorf("key: %w: the caller's team is of another organization than the key", teams.ErrTeamNotMember)
 	}
 	d.Member = keyMember(caller, owner)
-	if err := a.checkBudgets(ctx, key, caller, owner); err != nil {
+	if err := checkBudgets(ctx, now, key, caller, owner); err != nil {
 		return err
 	}
 	if err := a.open(d); err != nil {
@@ -219,11 +220,11 @@ func (a *Authorizer) owner(ctx context.Context, found mapping.Result, d *Decisio
 	return a.Policy.PlaceKey(ctx, key.TeamID, key.UserID, key.OrganizationID, request)
 }
 
-func (a *Authorizer) checkKey(ctx context.Context, key *keys.Key, r teams.Request) error {
+func (a *Authorizer) checkKey(ctx context.Context, key *keys.Key, r teams.Request, now time.Time) error {
 	switch {
 	case key.Blocked:
 		return errKeyBlocked
-	case key.Expired(a.Now()):
+	case key.Expired(now):
 		return errKeyExpired
 	}
 	if err := a.Policy.Permit(key.AllowedRoutes, key.Models, r); err != nil {
@@ -265,8 +266,7 @@ func keyMember(caller, owner teams.Membership) teams.Membership {
 	return m
 }
 
-func (a *Authorizer) checkBudgets(ctx context.Context, key *keys.Key, members ...teams.Membership) error {
-	now := a.Now()
+func checkBudgets(ctx context.Context, now time.Time, key *keys.Key, members ...teams.Membership) error {
 	if key != nil && key.Budget.Exceeded(now) {
 		return &BudgetError{"key", key.Budget.ResetAt}
 	}

@@ -161,7 +161,7 @@ func (s *Server) check(ctx context.Context, in *wire.Request) (out []byte) {
 			out = r.fallback.deny(&Decision{ID: newID(), Outcome: outcomeOf(errInternal)})
 		}
 	}()
-	c := &checkContext{Context: ctx, deadline: r.deadline(ctx, start)}
+	c := &checkContext{Context: ctx, began: start, deadline: r.deadline(ctx, start)}
 	defer c.end()
 	d, answer := r.answer(c, in)
 	r.config.Observe(ctx, d, time.Since(start))
@@ -170,8 +170,8 @@ func (s *Server) check(ctx context.Context, in *wire.Request) (out []byte) {
 
 // Explain is Check with its steps written down, for the operator. It is observed by nobody.
 func (s *Server) Explain(ctx context.Context, in *authv3.CheckRequest) (*Decision, *authv3.CheckResponse, []trace.Step) {
-	r := s.rules.Load()
-	c := &checkContext{Context: ctx, deadline: r.deadline(ctx, time.Now()), record: trace.Record{Steps: []trace.Step{}}}
+	start, r := time.Now(), s.rules.Load()
+	c := &checkContext{Context: ctx, began: start, deadline: r.deadline(ctx, start), record: trace.Record{Steps: []trace.Step{}}}
 	defer c.end()
 	d, out := r.answer(c, wire.RequestOf(in))
 	return d, responseOf(out), c.record.Steps

@@ -355,8 +355,11 @@ var errRate = fmt.Errorf("%w: the issuer's registrations per minute", ErrLimited
 // was registered with. Which of its teams it selects does not matter. What an operator mapped stays
 // as it is, and a key that may not be used, or is spent, is not replaced: it denies.
 func (r *Resolver) moved(found Result, c caller) bool {
+	if !found.Registered {
+		return false
+	}
 	key, now := found.Key, r.config.Now()
-	if !found.Registered || key.Blocked || key.Expired(now) || key.Budget.Exceeded(now) {
+	if key.Blocked || key.Expired(now) || key.Budget.Exceeded(now) {
 		return false
 	}
 	if key.TeamID == c.member.TeamID {

@@ -39,8 +39,11 @@ func (t *touches) end(id keys.ID) {
 // Used notes that a key was used, so that it does not expire as idle. It writes at most once in half the
 // key's idle timeout, beside the request: a write that fails is tried again by the next one.
 func (r *Resolver) Used(ctx context.Context, key *keys.Key) {
+	if r.store == nil || key.IdleTimeout <= 0 {
+		return
+	}
 	now := r.config.Now()
-	if r.store == nil || key.IdleTimeout <= 0 || key.IdleExpiresAt.Sub(now) > key.IdleTimeout/2 || !r.touches.begin(key.ID) {
+	if key.IdleExpiresAt.Sub(now) > key.IdleTimeout/2 || !r.touches.begin(key.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), touchTimeout)

@@ -34,11 +34,11 @@ type proof struct {
 // issuer's keys are those that it was verified by. Whoever keeps verified claims asks it each time.
 func (c Claims) Current() bool {
 	p := c.proof
-	if p.issuer == nil || p.keys == nil || p.issuer.keys.inUse() != p.keys {
+	if p.issuer == nil || p.keys == nil {
 		return false
 	}
 	now := p.issuer.keys.opts.Now()
-	return !now.Before(p.from) && now.Before(p.until)
+	return p.issuer.keys.inUseAt(now) == p.keys && !now.Before(p.from) && now.Before(p.until)
 }
 
 // Path is a parsed claim path: member names from the claims object inwards.

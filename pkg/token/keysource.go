@@ -101,9 +101,11 @@ func withoutLastQuarter(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // inUse returns the last good keys, nil if there are none or they are older than maxAge.
-func (s *keySource) inUse() *keySet {
+func (s *keySource) inUse() *keySet { return s.inUseAt(s.opts.Now()) }
+
+func (s *keySource) inUseAt(now time.Time) *keySet {
 	keys := s.current.Load()
-	if keys == nil || s.opts.Now().Sub(keys.at) > s.maxAge {
+	if keys == nil || now.Sub(keys.at) > s.maxAge {
 		return nil
 	}
 	return keys.set
