@@ -8,8 +8,8 @@ package wire
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
-	"slices"
 	"unicode/utf8"
 	"unsafe"
 
@@ -112,16 +112,20 @@ func (f *fields) next() bool {
 	return true
 }
 
-// short reads a length-delimited field whose tag and length take a byte each, as nearly all do.
+// short reads a length-delimited field whose tag takes a byte, and its length one or two, as nearly all do.
 func (f *fields) short() bool {
-	if len(f.rest) < 2 {
+	if len(f.rest) < 3 {
 		return false
 	}
-	tag, end := f.rest[0], 2+int(f.rest[1])
-	if tag>>3 == 0 || tag&7 != byte(protowire.BytesType) || tag|f.rest[1] >= 0x80 || end > len(f.rest) {
+	tag, length, begin := f.rest[0], int(f.rest[1]), 2
+	if length >= 0x80 {
+		length, begin = length-0x80+int(f.rest[2])<<7, 3
+	}
+	end := begin + length
+	if tag>>3 == 0 || tag&7 != byte(protowire.BytesType) || tag >= 0x80 || length >= 1<<14 || end > len(f.rest) {
 		return false
 	}
-	f.id, f.kind, f.value, f.rest = protowire.Number(tag>>3), protowire.BytesType, f.rest[2:end], f.rest[end:]
+	f.id, f.kind, f.value, f.rest = protowire.Number(tag>>3), protowire.BytesType, f.rest[begin:end], f.rest[end:]
 	return true
 }
 
@@ -192,20 +196,44 @@ func (r *Request) readHTTP(data []byte) error {
 	return f.err
 }
 
-// readHeaders reads a HeaderMap. It counts first, so that the headers are made in one piece of memory.
+// manyHeaders is more than most requests have: then their list is made once, without counting first.
+const manyHeaders = 32
+
+// readHeaders reads a HeaderMap.
 func (r *Request) readHeaders(data []byte) error {
-	count, counted := 0, fields{rest: data}
-	for counted.next() {
-		count++
+	if r.HeaderMap == nil {
+		r.HeaderMap = make([]Header, 0, manyHeaders)
 	}
-	r.HeaderMap = slices.Grow(r.HeaderMap, count)
-	f := fields{rest: data}
+	f := fields{rest: r.readPlain(data)}
 	for f.next() {
 		if f.is(1) {
 			f.err = r.readHeader(f.value)
+			f.rest = r.readPlain(f.rest)
 		}
 	}
 	return f.err
+}
+
+// The tags of a header in a HeaderMap, and of its name and its raw value.
+const (
+	tagHeader = 1<<3 | byte(protowire.BytesType)
+	tagName   = 1<<3 | byte(protowire.BytesType)
+	tagRaw    = 3<<3 | byte(protowire.BytesType)
+)
+
+// readPlain reads headers of a HeaderMap as long as they are plain, as nearly all are: less than 128 bytes, an ASCII name and
+// then a raw value, and nothing else. It returns the rest.
+func (r *Request) readPlain(data []byte) (rest []byte) {
+	for len(data) >= 6 && data[0] == tagHeader && data[1] < 0x80 && data[2] == tagName {
+		end, raw := 2+int(data[1]), 4+int(data[3])+2
+		if end > len(data) || raw > end || data[raw-2] != tagRaw || raw+int(data[raw-1]) != end || !ascii(data[4:raw-2]) {
+			break
+		}
+		text := share(data[:end])
+		r.HeaderMap = append(r.HeaderMap, Header{text[4 : raw-2], text[raw:]})
+		data = data[end:]
+	}
+	return data
 }
 
 func (r *Request) readHeader(data []byte) error {
@@ -246,10 +274,26 @@ func readEntry(data []byte, entries map[string]string) (map[string]string, error
 }
 
 func text(value []byte) (string, error) {
-	if !utf8.Valid(value) {
+	if !ascii(value) && !utf8.Valid(value) {
 		return "", errUTF8
 	}
 	return share(value), nil
+}
+
+// ascii reports whether a text is ASCII, eight bytes at a time.
+func ascii(text []byte) bool {
+	var seen uint64
+	if last := len(text) - 8; last >= 0 {
+		for at := 0; at < last; at += 8 {
+			seen |= binary.LittleEndian.Uint64(text[at:])
+		}
+		seen |= binary.LittleEndian.Uint64(text[last:])
+	} else {
+		for _, c := range text {
+			seen |= uint64(c)
+		}
+	}
+	return seen&0x8080808080808080 == 0
 }
 
 // share returns bytes as a text, without a copy: nobody may change them any more.

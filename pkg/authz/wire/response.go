@@ -68,7 +68,7 @@ func (r *Response) Deny(kind Kind, grpcCode int32, message string, httpStatus in
 func (r *Response) status(grpcCode int32, message string) {
 	at := r.message(fieldStatus)
 	r.integer(1, int64(grpcCode))
-	r.text(2, message)
+	r.b = appendUnlessEmpty(r.b, 2, message)
 	r.close(at)
 }
 
@@ -79,13 +79,12 @@ const overwrite = "\x12\x00" + "\x18\x02"
 // Header writes a header that replaces every copy of its own: in the upstream's request on an allow, in the client's
 // answer otherwise.
 func (r *Response) Header(name, value string) {
-	option := r.message(fieldHeaders)
-	header := r.message(1)
-	r.text(1, name)
-	r.text(2, value)
-	r.close(header)
-	r.b = append(r.b, overwrite...)
-	r.close(option)
+	header := sizeUnlessEmpty(name) + sizeUnlessEmpty(value)
+	b := appendLength(r.b, fieldHeaders, size(header)+len(overwrite))
+	b = appendLength(b, 1, header)
+	b = appendUnlessEmpty(b, 1, name)
+	b = appendUnlessEmpty(b, 2, value)
+	r.b = append(b, overwrite...)
 }
 
 // Remove names headers that do not reach the upstream. On an allow only.
@@ -98,13 +97,13 @@ type Removal []byte
 func NewRemoval(names ...string) Removal {
 	var b []byte
 	for _, name := range names {
-		b = protowire.AppendString(protowire.AppendTag(b, fieldRemove, protowire.BytesType), name)
+		b = appendText(b, fieldRemove, name)
 	}
 	return b
 }
 
 // Body writes the body of the client's answer. Not on an allow.
-func (r *Response) Body(body string) { r.text(fieldBody, body) }
+func (r *Response) Body(body string) { r.b = appendUnlessEmpty(r.b, fieldBody, body) }
 
 // Metadata begins Envoy's dynamic metadata. No two fields may have one name.
 func (r *Response) Metadata() {
@@ -112,50 +111,44 @@ func (r *Response) Metadata() {
 	r.begin(fieldMetadata)
 }
 
-// The kinds of a google.protobuf.Value, and the one field of a google.protobuf.Struct.
+// The one field of a google.protobuf.Struct, and that of a google.protobuf.Value which is a text.
 const (
-	valueNumber = 2
-	valueText   = 3
-	valueBool   = 4
-	valueStruct = 5
 	structField = 1
+	valueText   = 3
+)
+
+// Values of the metadata as they stand in their entry: the boolean, and what is around the number of a limit. In front of
+// each part are its tag and its length; a number has no length.
+const (
+	valueTrue   = "\x12\x02" + "\x20\x01"
+	beforeLimit = "\x12\x34" + "\x2a\x32" + "\x0a\x1e" + "\x0a\x11requests_per_unit" + "\x12\x09" + "\x11"
+	afterLimit  = "\x0a\x10" + "\x0a\x04unit" + "\x12\x08" + "\x1a\x06MINUTE"
 )
 
 // Text writes a field of the metadata.
 func (r *Response) Text(name, value string) {
-	entry, inside := r.entry(name)
-	r.literal(valueText, value)
-	r.close(inside)
-	r.close(entry)
+	text := size(len(value))
+	b := appendName(r.b, name, size(text))
+	b = appendLength(b, 2, text)
+	r.b = appendText(b, valueText, value)
 }
 
 // True writes a field of the metadata that is the boolean.
 func (r *Response) True(name string) {
-	entry, inside := r.entry(name)
-	r.integer(valueBool, 1)
-	r.close(inside)
-	r.close(entry)
+	r.b = append(appendName(r.b, name, len(valueTrue)), valueTrue...)
 }
 
 // Limit writes a field of the metadata that has the form of Envoy's RateLimit.Override.
 func (r *Response) Limit(name string, perMinute int64) {
-	entry, inside := r.entry(name)
-	limit := r.message(valueStruct)
-	field, number := r.entry("requests_per_unit")
-	r.b = protowire.AppendFixed64(protowire.AppendTag(r.b, valueNumber, protowire.Fixed64Type), math.Float64bits(float64(perMinute)))
-	r.close(number)
-	r.close(field)
-	r.Text("unit", "MINUTE")
-	r.close(limit)
-	r.close(inside)
-	r.close(entry)
+	b := appendName(r.b, name, len(beforeLimit)+8+len(afterLimit))
+	b = append(b, beforeLimit...)
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(float64(perMinute)))
+	r.b = append(b, afterLimit...)
 }
 
-// entry begins a field of a google.protobuf.Struct, and its value.
-func (r *Response) entry(name string) (entry, value int) {
-	entry = r.message(structField)
-	r.literal(1, name)
-	return entry, r.message(2)
+// appendName begins an entry of a google.protobuf.Struct, whose value takes so many bytes.
+func appendName(b []byte, name string, value int) []byte {
+	return appendText(appendLength(b, structField, size(len(name))+value), 1, name)
 }
 
 // Bytes returns the response in protobuf's wire format. Nothing must be written to it afterwards.
@@ -167,11 +160,11 @@ func (r *Response) Bytes() []byte {
 	return r.b
 }
 
-func (r *Response) begin(number protowire.Number) { r.open = r.message(number) }
+func (r *Response) begin(number byte) { r.open = r.message(number) }
 
 // message begins a message and returns where its length is to be. One byte is kept for it, which most need.
-func (r *Response) message(number protowire.Number) int {
-	r.b = append(protowire.AppendTag(r.b, number, protowire.BytesType), 0)
+func (r *Response) message(number byte) int {
+	r.b = appendLength(r.b, number, 0)
 	return len(r.b) - 1
 }
 
@@ -185,19 +178,35 @@ func (r *Response) close(at int) {
 	binary.PutUvarint(r.b[at:], uint64(length)) //nolint:gosec // a length
 }
 
-// literal writes a text where an empty one counts as well: in lists, maps and oneofs.
-func (r *Response) literal(number protowire.Number, text string) {
-	r.b = protowire.AppendString(protowire.AppendTag(r.b, number, protowire.BytesType), text)
-}
-
-func (r *Response) text(number protowire.Number, text string) {
-	if text != "" {
-		r.literal(number, text)
-	}
-}
-
-func (r *Response) integer(number protowire.Number, n int64) {
+func (r *Response) integer(number byte, n int64) {
 	if n != 0 {
-		r.b = protowire.AppendVarint(protowire.AppendTag(r.b, number, protowire.VarintType), uint64(n)) //nolint:gosec // as protobuf encodes an int32
+		r.b = binary.AppendUvarint(append(r.b, number<<3|byte(protowire.VarintType)), uint64(n)) //nolint:gosec // as protobuf encodes an int32
 	}
+}
+
+// appendLength appends what is in front of the content of a field. Its tag is a byte: none of the numbers is above 15.
+func appendLength(b []byte, number byte, length int) []byte {
+	return binary.AppendUvarint(append(b, number<<3|byte(protowire.BytesType)), uint64(length)) //nolint:gosec // a length
+}
+
+// appendText appends a text where an empty one counts as well: in lists, maps and oneofs.
+func appendText(b []byte, number byte, text string) []byte {
+	return append(appendLength(b, number, len(text)), text...)
+}
+
+func appendUnlessEmpty(b []byte, number byte, text string) []byte {
+	if text == "" {
+		return b
+	}
+	return appendText(b, number, text)
+}
+
+// size is how many bytes a field takes whose content takes so many.
+func size(content int) int { return 1 + protowire.SizeBytes(content) }
+
+func sizeUnlessEmpty(text string) int {
+	if text == "" {
+		return 0
+	}
+	return size(len(text))
 }

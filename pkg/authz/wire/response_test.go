@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -119,8 +120,18 @@ func TestResponse(t *testing.T) {
 	headers := [][2]string{{"x-extauthz-key-id", long}, {"x-extauthz-team-id", "a"}, {"", ""}, {"x-empty", ""}}
 	texts := map[string]string{"decision": "allow", "empty": "", long: long, "": "nameless", "just": strings.Repeat("x", 113), "over": strings.Repeat("x", 114)}
 	limits := map[string]int64{"key_rpm_limit": 60, "zero": 0, "large": 1<<63 - 1}
+	borders := &answer{allow: true, texts: make(map[string]string), limits: make(map[string]int64)}
+	for _, most := range []int{140, 16400} { // where a length takes one more byte
+		for n := most - 90; n < most; n++ {
+			text := strings.Repeat("x", n)
+			borders.headers = append(borders.headers, [2]string{"a", text}, [2]string{text, "a"}, [2]string{text, ""}, [2]string{"", text}, [2]string{text, text})
+			borders.texts[strconv.Itoa(n)], borders.texts[text], borders.limits["limit"+text] = text, "a", int64(n)
+			borders.remove = append(borders.remove, text)
+		}
+	}
 	for name, a := range map[string]*answer{
 		"allow":               {allow: true, headers: headers, remove: []string{"authorization", "", long}, texts: texts, limits: limits, stale: true},
+		"borders of lengths":  borders,
 		"bare allow":          {allow: true},
 		"denial":              {code: 7, message: "no_mapping", httpStatus: 403, headers: headers, body: `{"error":{}}`, texts: texts, limits: limits},
 		"bare denial":         {code: 16},
