@@ -197,7 +197,7 @@ func (r *Request) readHTTP(data []byte) error {
 }
 
 // manyHeaders is more than most requests have: then their list is made once, without counting first.
-const manyHeaders = 32
+const manyHeaders = 24
 
 // readHeaders reads a HeaderMap.
 func (r *Request) readHeaders(data []byte) error {
