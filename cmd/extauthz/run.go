@@ -20,6 +20,7 @@ import (
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
+	"github.com/extauthz/extauthz/internal/transport"
 	"github.com/extauthz/extauthz/pkg/authz"
 	"github.com/extauthz/extauthz/pkg/mapping"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -266,7 +267,7 @@ func (s *service) run(ctx context.Context, server, telemetryListener *endpoint) 
 		group.Go(func() error { w.watch(ctx, s.logger, s.metrics); return nil })
 	}
 	group.Go(func() error { s.resetBudgets(ctx); return nil })
-	group.Go(func() error { return s.grpc.Serve(server) })
+	group.Go(func() error { return s.grpc.Serve(transport.Gather(server)) })
 	group.Go(func() error {
 		if err := telemetry.Serve(s.http, telemetryListener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("telemetry: %w", err)
