@@ -104,7 +104,7 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 			Rules: map[token.IssuerURL]mapping.Rule{"https://idp": {Claim: claim, NoMatch: policy}}, MaxKeysPerTeam: bound,
 		}, cached)
 		claims := token.Claims{Issuer: "https://idp", Values: map[string]any{"sub": client}}
-		found, err := r.Resolve(t.Context(), r.Claimant(claims), teams.Identity{TeamIDs: []teams.TeamID{"team-a"}}, teams.Membership{TeamID: "team-a"})
+		found, err := r.Resolve(t.Context(), r.Claimant(claims), &teams.Identity{TeamIDs: []teams.TeamID{"team-a"}}, teams.Membership{TeamID: "team-a"})
 		if err != nil && policy != mapping.Reject || err == nil && found.Key == nil {
 			t.Fatalf("%s: %+v, %v", client, found, err)
 		}
@@ -140,7 +140,7 @@ func testTrips(t *testing.T, template *pgtest.Template) {
 		}
 		return counted.of(func() {
 			caller := teams.Identity{Issuer: "https://idp", UserID: "alice", TeamID: "team-a"}
-			m, err := policy.Place(t.Context(), caller, teams.Request{Method: "GET", Path: "/"})
+			m, err := policy.Place(t.Context(), &caller, teams.Request{Method: "GET", Path: "/"})
 			if err != nil || m.Organization == nil || m.User == nil {
 				t.Fatalf("%+v, %v", m, err)
 			}

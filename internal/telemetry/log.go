@@ -48,7 +48,9 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	add("source", string(d.Source))
 	add("reason", string(d.Outcome.Reason))
 	add("shadow_reason", string(d.Shadowed))
-	add("issuer", string(d.Identity.Issuer))
+	if d.Identity != nil {
+		add("issuer", string(d.Identity.Issuer))
+	}
 	add("team", string(d.Member.TeamID))
 	add("org", string(d.Member.OrganizationID))
 	add("model", d.Request.Model.Name)

@@ -25,7 +25,7 @@ func fullDecision() *Decision {
 	limits := teams.Limits{RPM: five(), TPM: five()}
 	return &Decision{
 		ID: "id", Source: mapping.SourceMapping, Stale: true, Shadowed: "rule_failed", Secret: "sk-1",
-		Identity: teams.Identity{UserID: "the token's", Email: "alice@corp.example"},
+		Identity: &teams.Identity{UserID: "the token's", Email: "alice@corp.example"},
 		Member:   teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme", Team: &teams.Team{Limits: limits}},
 		Key:      &keys.Key{ID: "k", Alias: "alias", Limits: limits},
 		Request:  Request{Request: teams.Request{Model: teams.Model{State: teams.ModelKnown, Name: "gpt-4o"}}},

@@ -88,7 +88,7 @@ func (a *Authorizer) verify(ctx context.Context, bearer string) (*caller, error)
 	return &caller{verifier: a.Verifier, resolver: a.Resolver, claimant: a.Resolver.Claimant(claims), identity: paths.Identify(claims)}, nil
 }
 
-func explainIdentity(ctx context.Context, id teams.Identity) {
+func explainIdentity(ctx context.Context, id *teams.Identity) {
 	if record := trace.From(ctx); record.Explaining() {
 		record.Add("identity", "%s", fmt.Sprintf("user %q, email %q, team %q, teams %q, organization %q, roles %q, scopes %q",
 			id.UserID, id.Email, id.TeamID, id.TeamIDs, id.OrganizationID, id.Roles, id.Scopes))

@@ -39,8 +39,8 @@ type Decision struct {
 	Stale bool
 	// ID ties the answer, its log line and its metadata together.
 	ID string
-	// Identity, Member and Key are as far as the decision got.
-	Identity teams.Identity
+	// Identity (nil: unknown), Member and Key are as far as the decision got.
+	Identity *teams.Identity
 	Member   teams.Membership
 	Key      *keys.Key
 	// Secret is the text of the key, for the upstream; empty unless the upstream is to get one.
@@ -102,8 +102,8 @@ func (a *Authorizer) decideToken(ctx *checkContext, bearer string, public bool, 
 		return nil
 	}
 	ctx.near = &c.rows
-	d.Identity = c.identity
-	explainIdentity(ctx, c.identity)
+	d.Identity = &c.identity
+	explainIdentity(ctx, d.Identity)
 	if err := a.Policy.Admit(ctx, d.Identity, d.Request.Request); err != nil {
 		return err
 	}

@@ -91,8 +91,8 @@ func (r *responder) values(d *Decision) (v [10]string) {
 		v[1], v[2] = string(d.Key.ID), d.Key.Alias
 	}
 	v[3], v[4] = string(d.Member.TeamID), string(d.Member.UserID)
-	if !d.Identity.EmailUnverified {
-		v[5] = d.Identity.Email
+	if id := d.Identity; id != nil && !id.EmailUnverified {
+		v[5] = id.Email
 	}
 	v[6], v[7] = string(d.Member.OrganizationID), string(d.Source)
 	if d.Secret != "" {

@@ -145,7 +145,7 @@ func (r *Resolver) Claimant(claims token.Claims) Claimant {
 
 // Resolve returns the key of the caller, whom steps 1 to 6 of the decision have admitted: who is what this Resolver made of
 // its claims, id is what they say and member what the policy resolved. Only member shapes a registration.
-func (r *Resolver) Resolve(ctx context.Context, who Claimant, id teams.Identity, member teams.Membership) (Result, error) {
+func (r *Resolver) Resolve(ctx context.Context, who Claimant, id *teams.Identity, member teams.Membership) (Result, error) {
 	rule := who.rule
 	if rule == nil {
 		return Result{Source: SourceTeam}, nil
@@ -299,7 +299,7 @@ func (r *Resolver) template(issuer token.IssuerURL, team teams.TeamID) Template 
 
 // caller is whom a mapping is used for.
 type caller struct {
-	id     teams.Identity
+	id     *teams.Identity
 	member teams.Membership
 }
 

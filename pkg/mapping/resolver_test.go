@@ -117,7 +117,7 @@ func (f *fixture) listing(r *mapping.Resolver, client string, team teams.TeamID,
 }
 
 func resolve(ctx context.Context, r *mapping.Resolver, claims token.Claims, id teams.Identity, m teams.Membership) (mapping.Result, error) {
-	return r.Resolve(ctx, r.Claimant(claims), id, m)
+	return r.Resolve(ctx, r.Claimant(claims), &id, m)
 }
 
 func (f *fixture) want(r mapping.Result, err error, source mapping.Source, wantErr error) *keys.Key {

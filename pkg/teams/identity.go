@@ -107,7 +107,7 @@ func emailUnverified(claims token.Claims) bool {
 }
 
 // Lists reports whether the token itself names the team.
-func (id Identity) Lists(team TeamID) bool {
+func (id *Identity) Lists(team TeamID) bool {
 	if team == "" {
 		return false
 	}

@@ -23,7 +23,7 @@ type Membership struct {
 // request. Team selection, in order: the team the client asked for, which must be one of the
 // token's; the token's own team; the first of its teams that permits the request; the default. Where
 // [AutoRegister] is configured, the token's own team is made if there is none, once nothing else is refused.
-func (p *Policy) Place(ctx context.Context, id Identity, r Request) (Membership, error) {
+func (p *Policy) Place(ctx context.Context, id *Identity, r Request) (Membership, error) {
 	team, err := p.selectTeam(ctx, id, r)
 	if err != nil {
 		return Membership{}, err
@@ -35,7 +35,7 @@ func (p *Policy) Place(ctx context.Context, id Identity, r Request) (Membership,
 	return m, err
 }
 
-func (p *Policy) placeIn(ctx context.Context, id Identity, team chosenTeam, r Request) (Membership, error) {
+func (p *Policy) placeIn(ctx context.Context, id *Identity, team chosenTeam, r Request) (Membership, error) {
 	m, err := p.complete(ctx, team, id.UserID, id.OrganizationID)
 	if err != nil {
 		return Membership{}, err
@@ -63,11 +63,11 @@ func (p *Policy) PlaceDirect(ctx context.Context, team TeamID, user UserID, org 
 	if err != nil {
 		return Membership{}, err
 	}
-	id := Identity{UserID: m.UserID, TeamID: m.TeamID, OrganizationID: m.OrganizationID}
+	id := &Identity{UserID: m.UserID, TeamID: m.TeamID, OrganizationID: m.OrganizationID}
 	return m, p.checkTeamRules(ctx, id, m, r)
 }
 
-func (p *Policy) checkTeamRules(ctx context.Context, id Identity, m Membership, r Request) error {
+func (p *Policy) checkTeamRules(ctx context.Context, id *Identity, m Membership, r Request) error {
 	if len(p.teamRules) == 0 {
 		return nil
 	}

@@ -152,12 +152,12 @@ func (p *Policy) Public(r Request) bool {
 }
 
 // Admin reports whether the caller is a proxy admin.
-func (p *Policy) Admin(id Identity) bool {
+func (p *Policy) Admin(id *Identity) bool {
 	return p.config.AdminScope != "" && holds(id.Scopes, p.config.AdminScope)
 }
 
 // Admit decides whether the caller may make the request at all, whatever its team and key.
-func (p *Policy) Admit(ctx context.Context, id Identity, r Request) error {
+func (p *Policy) Admit(ctx context.Context, id *Identity, r Request) error {
 	if id.Unusable != "" {
 		return fmt.Errorf("%w: %s", ErrIdentityUnusable, id.Unusable)
 	}
@@ -182,7 +182,7 @@ func (p *Policy) Admit(ctx context.Context, id Identity, r Request) error {
 	return p.admitAdminRoute(id, r)
 }
 
-func (p *Policy) admitRules(ctx context.Context, id Identity, r Request) error {
+func (p *Policy) admitRules(ctx context.Context, id *Identity, r Request) error {
 	rules, own := p.rules[id.Issuer]
 	if !own {
 		rules = p.common
@@ -193,7 +193,7 @@ func (p *Policy) admitRules(ctx context.Context, id Identity, r Request) error {
 	return checkAll(ctx, rules, ruleVariables(id, r, p.config.Now()))
 }
 
-func (p *Policy) admitEmail(id Identity) error {
+func (p *Policy) admitEmail(id *Identity) error {
 	switch {
 	case len(p.domains) == 0:
 		return nil
@@ -235,11 +235,11 @@ func isModelError(err error) bool {
 
 // AdmitKey decides what Admit decides for a caller with a direct virtual key, who holds no role and no
 // scope: the admin routes are closed.
-func (p *Policy) AdmitKey(r Request) error { return p.admitAdminRoute(Identity{}, r) }
+func (p *Policy) AdmitKey(r Request) error { return p.admitAdminRoute(&Identity{}, r) }
 
 // admitAdminRoute closes the admin routes to all whom no role or scope grants them by name; a grant
 // without routes restricts nothing and so names none.
-func (p *Policy) admitAdminRoute(id Identity, r Request) error {
+func (p *Policy) admitAdminRoute(id *Identity, r Request) error {
 	if !p.routes.Covers(p.config.AdminRoutes, r.Method, r.Path) {
 		return nil
 	}

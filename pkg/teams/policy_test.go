@@ -135,7 +135,7 @@ func TestTeamSelection(t *testing.T) {
 		"user without a row":                    {id: teams.Identity{UserID: "alice", TeamID: "a"}, request: chat("x"), team: "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			member, err := newPolicy(t, c.config, rows()).Place(t.Context(), c.id, c.request)
+			member, err := newPolicy(t, c.config, rows()).Place(t.Context(), &c.id, c.request)
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || member.TeamID != c.team {
 				t.Fatalf("got team %q, %v; want %q, %v", member.TeamID, err, c.team, c.err)
 			}
@@ -155,11 +155,11 @@ func TestDirectoryFailureIsNotAbsence(t *testing.T) {
 	for _, id := range []teams.Identity{
 		{TeamID: "a"}, {TeamIDs: []teams.TeamID{"a", "b"}}, {}, {OrganizationID: "acme"}, {UserID: "alice"},
 	} {
-		if _, err := policy.Place(t.Context(), id, chat("x")); !errors.Is(err, down) {
+		if _, err := policy.Place(t.Context(), &id, chat("x")); !errors.Is(err, down) {
 			t.Errorf("%+v: got %v, want the outage", id, err)
 		}
 	}
-	if _, err := policy.Place(t.Context(), teams.Identity{TeamIDs: []teams.TeamID{"a"}}, selecting("b")); !errors.Is(err, teams.ErrTeamNotMember) {
+	if _, err := policy.Place(t.Context(), &teams.Identity{TeamIDs: []teams.TeamID{"a"}}, selecting("b")); !errors.Is(err, teams.ErrTeamNotMember) {
 		t.Errorf("a team that the token does not list: got %v; it need not be looked up", err)
 	}
 }
@@ -185,7 +185,7 @@ func TestPartOfTheDirectoryFails(t *testing.T) {
 	} {
 		d := partlyDown{rows(), down}
 		d.teams["b"].Alias = "chat"
-		if _, err := newPolicy(t, c.config, d).Place(t.Context(), c.id, c.request); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+		if _, err := newPolicy(t, c.config, d).Place(t.Context(), &c.id, c.request); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: got %v, want %v", name, err, c.err)
 		}
 	}
@@ -226,7 +226,7 @@ func (d partlyDown) Organization(ctx context.Context, id teams.OrganizationID) (
 // Without a directory there are no rows, and none restricts.
 func TestNoDirectory(t *testing.T) {
 	policy := newPolicy(t, teams.Config{RequireMember: true}, nil)
-	m, err := policy.Place(t.Context(), teams.Identity{TeamID: "a", UserID: "alice", OrganizationID: "acme"}, chat("x"))
+	m, err := policy.Place(t.Context(), &teams.Identity{TeamID: "a", UserID: "alice", OrganizationID: "acme"}, chat("x"))
 	if err != nil || m != (teams.Membership{TeamID: "a", UserID: "alice", OrganizationID: "acme"}) {
 		t.Errorf("%+v, %v", m, err)
 	}
@@ -283,7 +283,7 @@ func TestAdmit(t *testing.T) {
 		"an admin's domain counts too":       {domains, teams.Identity{Email: "a@evil.com", Scopes: []string{"admin"}}, management, teams.ErrEmailDomain},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := newPolicy(t, c.config, rows()).Admit(t.Context(), c.id, c.request)
+			err := newPolicy(t, c.config, rows()).Admit(t.Context(), &c.id, c.request)
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 				t.Fatalf("got %v, want %v", err, c.err)
 			}
@@ -318,7 +318,7 @@ func TestPublic(t *testing.T) {
 // The Kelvin sign folds to k: a domain with it must not pass for the one with k.
 func TestEmailDomainIsNotUnicodeFolded(t *testing.T) {
 	policy := newPolicy(t, teams.Config{EmailDomains: []string{"kiosk.example"}}, nil)
-	if err := policy.Admit(t.Context(), teams.Identity{Email: "a@\u212Aiosk.example"}, chat("x")); !errors.Is(err, teams.ErrEmailDomain) {
+	if err := policy.Admit(t.Context(), &teams.Identity{Email: "a@\u212Aiosk.example"}, chat("x")); !errors.Is(err, teams.ErrEmailDomain) {
 		t.Fatalf("got %v, want %v", err, teams.ErrEmailDomain)
 	}
 }

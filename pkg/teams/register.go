@@ -112,7 +112,7 @@ func (p *Policy) ownTeam(ctx context.Context, why string, id TeamID, r Request) 
 
 // registerTeam makes the team of a caller whom the policy permits with it, and decides again: the row that is
 // stored may be that of another writer.
-func (p *Policy) registerTeam(ctx context.Context, id Identity, team *Team, r Request) (Membership, error) {
+func (p *Policy) registerTeam(ctx context.Context, id *Identity, team *Team, r Request) (Membership, error) {
 	stored, err := p.registration.register(ctx, id.Issuer, team)
 	if err != nil {
 		return Membership{}, err

@@ -63,8 +63,8 @@ func (m *memory) RegisterTeam(ctx context.Context, team *teams.Team, most int) (
 	return team, nil
 }
 
-func own(team teams.TeamID) teams.Identity {
-	return teams.Identity{Issuer: "https://a.example", TeamID: team, TeamExpected: true}
+func own(team teams.TeamID) *teams.Identity {
+	return &teams.Identity{Issuer: "https://a.example", TeamID: team, TeamExpected: true}
 }
 
 func TestTeamRegistration(t *testing.T) {
@@ -75,7 +75,7 @@ func TestTeamRegistration(t *testing.T) {
 	for name, c := range map[string]struct {
 		template teams.Template
 		config   teams.Config
-		id       teams.Identity
+		id       *teams.Identity
 		request  teams.Request
 		spoil    func(*memory)
 		err      error
@@ -83,22 +83,22 @@ func TestTeamRegistration(t *testing.T) {
 	}{
 		"the token's team":                      {id: own("new"), request: chat("x"), asked: 1},
 		"the client asks for it too":            {id: own("new"), request: selecting("new"), asked: 1},
-		"a list beside it":                      {id: teams.Identity{TeamID: "new", TeamIDs: []teams.TeamID{"a"}}, request: chat("x"), asked: 1},
+		"a list beside it":                      {id: &teams.Identity{TeamID: "new", TeamIDs: []teams.TeamID{"a"}}, request: chat("x"), asked: 1},
 		"within the template":                   {template: small, id: own("new"), request: chat("gpt-4o-mini"), asked: 1},
-		"of a list":                             {id: teams.Identity{TeamIDs: []teams.TeamID{"new"}}, request: chat("x"), err: teams.ErrTeamUnknown},
-		"of a list, and asked for":              {id: teams.Identity{TeamIDs: []teams.TeamID{"new"}}, request: selecting("new"), err: teams.ErrTeamUnknown},
+		"of a list":                             {id: &teams.Identity{TeamIDs: []teams.TeamID{"new"}}, request: chat("x"), err: teams.ErrTeamUnknown},
+		"of a list, and asked for":              {id: &teams.Identity{TeamIDs: []teams.TeamID{"new"}}, request: selecting("new"), err: teams.ErrTeamUnknown},
 		"only the client asks for it":           {id: own("a"), request: selecting("new"), err: teams.ErrTeamNotMember},
-		"only the client, and no team":          {request: selecting("new"), err: teams.ErrTeamNotMember},
-		"the default":                           {config: teams.Config{DefaultTeam: "new"}, request: chat("x"), err: teams.ErrTeamUnknown},
+		"only the client, and no team":          {id: &teams.Identity{}, request: selecting("new"), err: teams.ErrTeamNotMember},
+		"the default":                           {id: &teams.Identity{}, config: teams.Config{DefaultTeam: "new"}, request: chat("x"), err: teams.ErrTeamUnknown},
 		"a model outside the template":          {template: small, id: own("new"), request: chat("o1"), err: teams.ErrModelForbidden},
 		"a route outside the template":          {template: small, id: own("new"), request: teams.Request{Method: "POST", Path: "/other"}, err: teams.ErrRouteForbidden},
 		"a blocked organization":                {template: of("closed"), id: own("new"), request: chat("x"), err: teams.ErrOrganizationBlocked},
 		"an unknown organization":               {template: of("gone"), id: own("new"), request: chat("x"), err: teams.ErrOrganizationUnknown},
-		"another organization than the token's": {template: of("acme"), id: teams.Identity{TeamID: "new", OrganizationID: "other"}, request: chat("x"), err: teams.ErrTeamNotMember},
-		"an unknown organization in the token":  {id: teams.Identity{TeamID: "new", OrganizationID: "gone"}, request: chat("x"), err: teams.ErrOrganizationUnknown},
-		"a blocked user":                        {id: teams.Identity{TeamID: "new", UserID: "mallory"}, request: chat("x"), err: teams.ErrUserBlocked},
+		"another organization than the token's": {template: of("acme"), id: &teams.Identity{TeamID: "new", OrganizationID: "other"}, request: chat("x"), err: teams.ErrTeamNotMember},
+		"an unknown organization in the token":  {id: &teams.Identity{TeamID: "new", OrganizationID: "gone"}, request: chat("x"), err: teams.ErrOrganizationUnknown},
+		"a blocked user":                        {id: &teams.Identity{TeamID: "new", UserID: "mallory"}, request: chat("x"), err: teams.ErrUserBlocked},
 		"a team rule":                           {config: teams.Config{TeamRules: never}, id: own("new"), request: chat("x"), err: teams.ErrRuleFailed},
-		"members only":                          {config: teams.Config{RequireMember: true}, id: teams.Identity{TeamID: "new", UserID: "u"}, request: chat("x"), err: teams.ErrTeamNotMember},
+		"members only":                          {config: teams.Config{RequireMember: true}, id: &teams.Identity{TeamID: "new", UserID: "u"}, request: chat("x"), err: teams.ErrTeamNotMember},
 		"a team that is blocked":                {id: own("blocked"), request: chat("x"), err: teams.ErrTeamBlocked},
 		"an alias of several":                   {config: teams.Config{ByAlias: true}, id: own("new"), request: chat("x"), spoil: func(m *memory) { m.aliases["new"] = teams.ErrAmbiguous }, err: teams.ErrTeamUnknown},
 		"an alias that cannot be read":          {config: teams.Config{ByAlias: true}, id: own("new"), request: chat("x"), spoil: func(m *memory) { m.aliases["new"] = down }, err: down},
@@ -186,6 +186,7 @@ func TestNoTeamRegistration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		if _, err := policy.Place(t.Context(), own("new"), chat("x")); !errors.Is(err, teams.ErrTeamUnknown) || store.asked != 0 {
 			t.Errorf("%s: %v, asked %d times", name, err, store.asked)
 		}
@@ -248,7 +249,7 @@ func TestTeamRegisteredOnce(t *testing.T) {
 	other := own("other-new")
 	other.Issuer = "https://b.example"
 	for _, c := range []struct {
-		id   teams.Identity
+		id   *teams.Identity
 		want error
 	}{{own("second"), teams.ErrLimited}, {own("new"), nil}, {own("a"), nil}, {other, nil}} {
 		if _, err := policy.Place(t.Context(), c.id, chat("x")); !errors.Is(err, c.want) {

@@ -151,7 +151,7 @@ func checkAll(ctx context.Context, rules []compiledRule, variables map[string]an
 
 // ruleVariables are what rules see. They are maps, never Go structs: cel-go once exposed private
 // fields of structs (GHSA-gcjh-h69q-9w9g).
-func ruleVariables(id Identity, r Request, now time.Time) map[string]any {
+func ruleVariables(id *Identity, r Request, now time.Time) map[string]any {
 	claims := id.Claims.Values
 	if claims == nil { // a direct virtual key has none
 		claims = map[string]any{}

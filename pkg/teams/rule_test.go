@@ -13,8 +13,8 @@ import (
 	"github.com/extauthz/extauthz/pkg/token"
 )
 
-func claimed(values map[string]any) teams.Identity {
-	return teams.Identity{
+func claimed(values map[string]any) *teams.Identity {
+	return &teams.Identity{
 		Issuer: "https://idp", UserID: "alice", Email: "alice@corp.example.com", TeamID: "a", Roles: []string{"user"},
 		Claims: token.Claims{Issuer: "https://idp", Values: values},
 	}
@@ -108,10 +108,10 @@ func TestRulesOfIssuersAndTeams(t *testing.T) {
 	if err := policy.Admit(t.Context(), admin, teams.Request{Method: "GET", Path: "/key/info"}); !errors.Is(err, teams.ErrRuleFailed) {
 		t.Errorf("an admin passed the rules: %v", err)
 	}
-	if _, err := policy.Place(t.Context(), teams.Identity{TeamID: "a"}, chat("x")); err != nil {
+	if _, err := policy.Place(t.Context(), &teams.Identity{TeamID: "a"}, chat("x")); err != nil {
 		t.Errorf("team a: %v", err)
 	}
-	if _, err := policy.Place(t.Context(), teams.Identity{TeamID: "default"}, chat("x")); !errors.Is(err, teams.ErrRuleFailed) {
+	if _, err := policy.Place(t.Context(), &teams.Identity{TeamID: "default"}, chat("x")); !errors.Is(err, teams.ErrRuleFailed) {
 		t.Errorf("team default: %v", err)
 	}
 	if _, err := policy.PlaceDirect(t.Context(), "default", "", "", chat("x")); !errors.Is(err, teams.ErrRuleFailed) {
@@ -190,7 +190,7 @@ func TestAliases(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := chat("gpt-4o")
 			r.Team = c.asked
-			m, err := newPolicy(t, teams.Config{ByAlias: c.byAlias}, d).Place(t.Context(), c.id, r)
+			m, err := newPolicy(t, teams.Config{ByAlias: c.byAlias}, d).Place(t.Context(), &c.id, r)
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || m.TeamID != c.team {
 				t.Fatalf("team %q, %v; want %q, %v", m.TeamID, err, c.team, c.err)
 			}
@@ -238,7 +238,7 @@ func TestRequireMember(t *testing.T) {
 		"no user":      {teams.Identity{TeamID: "a"}, teams.ErrTeamNotMember},
 		"no team":      {teams.Identity{UserID: "alice"}, teams.ErrTeamNotMember},
 	} {
-		_, err := policy.Place(t.Context(), c.id, chat("gpt-4o"))
+		_, err := policy.Place(t.Context(), &c.id, chat("gpt-4o"))
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 		}
@@ -268,7 +268,7 @@ func TestStaticTeams(t *testing.T) {
 	for id, want := range map[teams.TeamID]error{
 		"a": teams.ErrModelForbidden, "A": teams.ErrModelForbidden, "b": nil, "c": teams.ErrTeamBlocked, "X": teams.ErrTeamUnknown, "z": teams.ErrTeamUnknown,
 	} {
-		if _, err := policy.Place(t.Context(), teams.Identity{TeamID: id}, chat("o1")); !errors.Is(err, want) {
+		if _, err := policy.Place(t.Context(), &teams.Identity{TeamID: id}, chat("o1")); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", id, err, want)
 		}
 	}

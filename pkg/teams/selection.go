@@ -17,7 +17,7 @@ type chosenTeam struct {
 	absent bool
 }
 
-func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
+func (p *Policy) selectTeam(ctx context.Context, id *Identity, r Request) (chosenTeam, error) {
 	switch {
 	case r.Team != "":
 		return p.askedTeam(ctx, id, r)
@@ -38,7 +38,7 @@ func (p *Policy) selectTeam(ctx context.Context, id Identity, r Request) (chosen
 
 // askedTeam is the team that the client asked for. The token must list it, by the same name or, where
 // aliases count, by the other one.
-func (p *Policy) askedTeam(ctx context.Context, id Identity, r Request) (chosenTeam, error) {
+func (p *Policy) askedTeam(ctx context.Context, id *Identity, r Request) (chosenTeam, error) {
 	if r.Team == id.TeamID {
 		return p.ownTeam(ctx, "the team the client asked for", r.Team, r)
 	}
@@ -67,7 +67,7 @@ func (p *Policy) askedTeam(ctx context.Context, id Identity, r Request) (chosenT
 
 // listed reports whether the token names the team by its id, or by an alias that means this very team:
 // it could mean another one by id, or several.
-func (p *Policy) listed(ctx context.Context, id Identity, team *Team) (bool, error) {
+func (p *Policy) listed(ctx context.Context, id *Identity, team *Team) (bool, error) {
 	if id.Lists(team.ID) {
 		return true, nil
 	}
@@ -85,7 +85,7 @@ func (p *Policy) listed(ctx context.Context, id Identity, team *Team) (bool, err
 // firstUsableTeam passes over the teams that cannot be used, in token order. Groups that are no
 // team of ours are common in tokens, so if none is known the default team applies; but once one is
 // known and refused, the default would be a way around that refusal.
-func (p *Policy) firstUsableTeam(ctx context.Context, caller Identity, r Request) (chosenTeam, error) {
+func (p *Policy) firstUsableTeam(ctx context.Context, caller *Identity, r Request) (chosenTeam, error) {
 	var refused error
 	for _, id := range caller.TeamIDs {
 		team, err := p.usable(ctx, "the first of the token's teams that permits it", id, r)
