@@ -15,39 +15,48 @@ func Lower(text string) bool { return !anyWord(text, notLower) }
 func Dashed(text string) bool { return !anyWord(text, notDashed) }
 
 const (
-	each = 0x0101010101010101 // a byte of 1 in each place
+	each = 0x0101010101010101 // a 1 in each byte
 	high = each << 7
 )
 
-// foreign has the high bit of each byte set that is not ASCII.
-func foreign(word uint64) uint64 { return word & high }
+// A class has the high bit of a byte set that is of it; the other bits say nothing. In the sums below no byte carries over
+// into the next one, if all are ASCII; if not, foreign has a bit.
 
-// In the sums below no byte carries over into the next one, if all are ASCII; if not, foreign has a bit.
+func foreign(word uint64) uint64 { return word }
 
 func unprintable(word uint64) uint64 {
-	return foreign(word) | ^(word+each*(0x80-' '))&high | (word+each)&high
+	return word | ^(word + each*(0x80-' ')) | (word + each)
 }
 
 func notLower(word uint64) uint64 {
-	return foreign(word) | (word+each*(0x80-'A'))&^(word+each*(0x7f-'Z'))&high
+	return word | (word+each*(0x80-'A'))&^(word+each*(0x7f-'Z'))
 }
 
 func notDashed(word uint64) uint64 {
 	underscores := word ^ each*'_' // are 0
-	return notLower(word) | (underscores-each)&^underscores&high
+	return notLower(word) | (underscores-each)&^underscores
 }
 
-// anyWord reports whether the text has a word of eight bytes for which the class is not 0; the last word is filled up.
+// anyWord reports whether the text has a byte of the class. The last word overlaps the one before it; a shorter text is
+// filled up.
 func anyWord(text string, class func(uint64) uint64) bool {
-	for ; len(text) >= 8; text = text[8:] {
-		if class(uint64(text[0])|uint64(text[1])<<8|uint64(text[2])<<16|uint64(text[3])<<24|
-			uint64(text[4])<<32|uint64(text[5])<<40|uint64(text[6])<<48|uint64(text[7])<<56) != 0 {
-			return true
+	last := len(text) - 8
+	if last < 0 {
+		word := uint64(each * 'a')
+		for n := range len(text) {
+			word = word<<8 | uint64(text[n])
 		}
+		return class(word)&high != 0
 	}
-	last := uint64(each * 'a')
-	for n := range len(text) {
-		last = last<<8 | uint64(text[n])
+	found := class(load(text[last:]))
+	for at := 0; at < last; at += 8 {
+		found |= class(load(text[at:]))
 	}
-	return class(last) != 0
+	return found&high != 0
+}
+
+func load(text string) uint64 {
+	_ = text[7]
+	return uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+		uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
 }

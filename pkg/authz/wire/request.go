@@ -8,13 +8,14 @@ package wire
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"unicode/utf8"
 	"unsafe"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/extauthz/extauthz/internal/ascii"
 )
 
 var (
@@ -226,11 +227,10 @@ const (
 func (r *Request) readPlain(data []byte) (rest []byte) {
 	for len(data) >= 6 && data[0] == tagHeader && data[1] < 0x80 && data[2] == tagName {
 		end, raw := 2+int(data[1]), 4+int(data[3])+2
-		if end > len(data) || raw > end || data[raw-2] != tagRaw || raw+int(data[raw-1]) != end || !ascii(data[4:raw-2]) {
+		if end > len(data) || raw > end || data[raw-2] != tagRaw || raw+int(data[raw-1]) != end || !ascii.Only(share(data[4:raw-2])) {
 			break
 		}
-		text := share(data[:end])
-		r.HeaderMap = append(r.HeaderMap, Header{text[4 : raw-2], text[raw:]})
+		r.HeaderMap = append(r.HeaderMap, Header{share(data[4 : raw-2]), share(data[raw:end])})
 		data = data[end:]
 	}
 	return data
@@ -274,26 +274,11 @@ func readEntry(data []byte, entries map[string]string) (map[string]string, error
 }
 
 func text(value []byte) (string, error) {
-	if !ascii(value) && !utf8.Valid(value) {
+	text := share(value)
+	if !ascii.Only(text) && !utf8.ValidString(text) {
 		return "", errUTF8
 	}
-	return share(value), nil
-}
-
-// ascii reports whether a text is ASCII, eight bytes at a time.
-func ascii(text []byte) bool {
-	var seen uint64
-	if last := len(text) - 8; last >= 0 {
-		for at := 0; at < last; at += 8 {
-			seen |= binary.LittleEndian.Uint64(text[at:])
-		}
-		seen |= binary.LittleEndian.Uint64(text[last:])
-	} else {
-		for _, c := range text {
-			seen |= uint64(c)
-		}
-	}
-	return seen&0x8080808080808080 == 0
+	return text, nil
 }
 
 // share returns bytes as a text, without a copy: nobody may change them any more.
