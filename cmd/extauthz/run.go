@@ -18,6 +18,7 @@ import (
 
 	"github.com/extauthz/extauthz/internal/admission"
 	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/gather"
 	"github.com/extauthz/extauthz/internal/store"
 	"github.com/extauthz/extauthz/internal/telemetry"
 	"github.com/extauthz/extauthz/internal/transport"
@@ -32,8 +33,9 @@ type addresses struct{ server, telemetry string }
 
 // serve runs the service until ctx ends. It is the one place where everything is wired.
 func serve(ctx context.Context, c *configv1.Config, file configFile, out io.Writer, started func(addresses)) error {
-	level := &slog.LevelVar{}
-	logger := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	level, lines := &slog.LevelVar{}, gather.New(out)
+	defer func() { _ = lines.Close() }() // last: what the others say at their end is written
+	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: level}))
 	metrics := telemetry.NewMetrics(version())
 
 	rows, err := openRows(ctx, c, metrics, logger, func(s telemetry.Store) (mapping.Store, teams.Store) { return s, s })

@@ -2,14 +2,11 @@ package transport_test
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -18,164 +15,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// given is a listener that has one connection.
-type given struct {
-	net.Listener
-	conn net.Conn
-}
-
-func (g given) Accept() (net.Conn, error) { return g.conn, nil }
-
-// gather returns a gathering connection over the given one, and ends it with the test.
-func gather(t *testing.T, conn net.Conn) net.Conn {
-	t.Helper()
-	c, err := transport.Gather(given{conn: conn}).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// taken is a connection that notes each write, and takes it when it is told to.
-type taken struct {
-	net.Conn
-	take chan error
-
-	mu     sync.Mutex
-	writes []string
-	closed bool
-}
-
-func (c *taken) Write(data []byte) (int, error) {
-	c.mu.Lock()
-	c.writes = append(c.writes, string(data))
-	c.mu.Unlock()
-	if err := <-c.take; err != nil {
-		return 0, err
-	}
-	return len(data), nil
-}
-
-func (c *taken) SetReadDeadline(time.Time) error  { return nil }
-func (c *taken) SetWriteDeadline(time.Time) error { return nil }
-
-func (c *taken) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	return nil
-}
-
-func (c *taken) expect(t *testing.T, closed bool, writes ...string) {
-	t.Helper()
-	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if got := bytes.Join(raw(c.writes), []byte("|")); string(got) != string(bytes.Join(raw(writes), []byte("|"))) || c.closed != closed {
-		t.Fatalf("%d writes (%.60q), closed %t; want %d and %t", len(c.writes), got, c.closed, len(writes), closed)
-	}
-}
-
-func raw(texts []string) (list [][]byte) {
-	for _, text := range texts {
-		list = append(list, []byte(text))
-	}
-	return list
-}
-
-func write(t *testing.T, c net.Conn, text string) {
-	t.Helper()
-	if n, err := c.Write([]byte(text)); n != len(text) || err != nil {
-		t.Fatal(n, err)
-	}
-}
-
-// What is written while a write is under way goes with the next one, and what is there at the end is sent before the
-// connection is closed.
-func TestGather(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		inner := &taken{take: make(chan error)}
-		c := gather(t, inner)
-		write(t, c, "a")
-		inner.expect(t, false, "a")
-		write(t, c, "b")
-		write(t, c, "c")
-		inner.expect(t, false, "a")
-		inner.take <- nil
-		inner.expect(t, false, "a", "bc")
-		write(t, c, "d")
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write([]byte("e")); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("a write after the end: %v", err)
-		}
-		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("a second end: %v", err)
-		}
-		inner.take <- nil
-		inner.expect(t, false, "a", "bc", "d")
-		inner.take <- nil
-		inner.expect(t, true, "a", "bc", "d")
-	})
-}
-
-// After a failed write nothing more is sent, and the connection is closed when its owner closes it.
-func TestGatherAfterAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		inner, failure := &taken{take: make(chan error)}, errors.New("broken pipe")
-		c := gather(t, inner)
-		write(t, c, "a")
-		inner.expect(t, false, "a")
-		write(t, c, "b")
-		inner.take <- failure
-		inner.expect(t, false, "a")
-		if _, err := c.Write([]byte("c")); !errors.Is(err, failure) {
-			t.Errorf("%v, want %v", err, failure)
-		}
-		inner.expect(t, false, "a")
-		_ = c.Close()
-		inner.expect(t, true, "a")
-	})
-}
-
-// A peer that takes nothing is not written to without end: a write waits, until there is room, a failure or the end.
-func TestGatherWaitsForRoom(t *testing.T) {
-	full := string(make([]byte, 32<<10))
-	for name, end := range map[string]func(*taken, net.Conn){
-		"room":      func(inner *taken, _ net.Conn) { inner.take <- nil },
-		"a failure": func(inner *taken, _ net.Conn) { inner.take <- io.ErrClosedPipe },
-		"the end":   func(_ *taken, c net.Conn) { _ = c.Close() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				inner := &taken{take: make(chan error)}
-				c := gather(t, inner)
-				write(t, c, "a")
-				inner.expect(t, false, "a")
-				write(t, c, full)
-				written := make(chan error, 1)
-				go func() {
-					_, err := c.Write([]byte("b"))
-					written <- err
-				}()
-				synctest.Wait()
-				select {
-				case err := <-written:
-					t.Fatal("written beside all that waits:", err)
-				default:
-				}
-				end(inner, c)
-				if err := <-written; (err == nil) != (name == "room") {
-					t.Errorf("%s: %v", name, err)
-				}
-				close(inner.take)
-			})
-		})
-	}
-}
 
 // All that is written arrives, in its order, through a real socket and in pieces of any size.
 func TestGatherLosesNothing(t *testing.T) {
