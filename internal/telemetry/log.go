@@ -33,13 +33,13 @@ func (l *DecisionLog) Decided(ctx context.Context, d *authz.Decision, elapsed ti
 	if d.Outcome.Reason == authz.ReasonOverloaded && !l.overloadIsDue(time.Now().Unix()) {
 		return
 	}
-	attributes := []slog.Attr{
+	attributes := append(make([]slog.Attr, 0, 16),
 		slog.String("decision", verdictOf(d)),
 		slog.String("decision_id", d.ID),
 		slog.String("method", cut(d.Request.Method)),
 		slog.String("path", cut(d.Request.Path)),
 		slog.Int64("duration_us", elapsed.Microseconds()),
-	}
+	)
 	add := func(name, value string) {
 		if value != "" {
 			attributes = append(attributes, slog.String(name, cut(value)))

@@ -108,7 +108,7 @@ func (m *Metrics) Decided(d *authz.Decision, elapsed time.Duration) {
 	if d.Stale {
 		m.rows.stale.Inc()
 	}
-	if d.Err != nil {
+	if d.Outcome.Status == 503 {
 		m.turnedAway(d.Err)
 	}
 }

@@ -122,9 +122,15 @@ func Outcomes() []Outcome { return append([]Outcome(nil), outcomes...) }
 // outcomeOf returns what a client is told of an error. An error that nothing here knows came out of
 // the store: then nothing is known, and that is no denial but an outage.
 func outcomeOf(err error) Outcome {
-	for _, o := range outcomes[:len(outcomes)-1] {
-		if errors.Is(err, o.cause) {
-			return o.spokenBy(err)
+	known := outcomes[:len(outcomes)-1]
+	for n := range known {
+		if err == known[n].cause { //nolint:errorlint // what wraps it is looked for below
+			return known[n]
+		}
+	}
+	for n := range known {
+		if errors.Is(err, known[n].cause) {
+			return known[n].spokenBy(err)
 		}
 	}
 	return outcomes[len(outcomes)-1]
@@ -133,7 +139,7 @@ func outcomeOf(err error) Outcome {
 // spokenBy takes the message that the operator wrote for a rule.
 func (o Outcome) spokenBy(err error) Outcome {
 	var rule *teams.RuleError
-	if errors.As(err, &rule) && rule.Message != "" {
+	if o.Status == 403 && errors.As(err, &rule) && rule.Message != "" {
 		o.Message = rule.Message
 	}
 	return o

@@ -1,7 +1,6 @@
 package authz
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/genproto/googleapis/rpc/code"
 
 	"github.com/extauthz/extauthz/internal/ascii"
@@ -187,7 +187,7 @@ func (r *responder) retryAfter(d *Decision) int64 {
 		return int64(r.config.RetryAfter)
 	}
 	var budget *BudgetError
-	if !errors.As(d.Err, &budget) || budget.ResetAt.IsZero() {
+	if d.Outcome.Status != 429 || !errors.As(d.Err, &budget) || budget.ResetAt.IsZero() {
 		return 0
 	}
 	return max(1, int64(math.Ceil(time.Until(budget.ResetAt).Seconds())))
@@ -220,18 +220,14 @@ func grpcCode(status int32) code.Code {
 
 // body is the OpenAI error form, which the SDKs of LLM clients parse.
 func body(d *Decision) string {
-	type detail struct {
-		Message    string  `json:"message"`
-		Type       string  `json:"type"`
-		Param      *string `json:"param"`
-		Code       Reason  `json:"code"`
-		DecisionID string  `json:"decision_id"`
+	b := make([]byte, 0, 256)
+	for _, part := range [...]struct{ before, text string }{
+		{`{"error":{"message":`, d.Outcome.Message},
+		{`,"type":`, d.Outcome.Type},
+		{`,"param":null,"code":`, string(d.Outcome.Reason)},
+		{`,"decision_id":`, d.ID},
+	} {
+		b, _ = jsontext.AppendQuote(append(b, part.before...), part.text) // what is not UTF-8 is replaced
 	}
-	text, err := json.Marshal(struct {
-		Error detail `json:"error"`
-	}{detail{Message: d.Outcome.Message, Type: d.Outcome.Type, Code: d.Outcome.Reason, DecisionID: d.ID}})
-	if err != nil {
-		return "{}" // plain strings always marshal
-	}
-	return string(text)
+	return string(append(b, "}}"...))
 }

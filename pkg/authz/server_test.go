@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -307,5 +308,30 @@ func TestUnreadableMessageIsDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) { expectDenied(t, &out, 400, "request_malformed") })
+	}
+}
+
+// The first reason in the list whose cause an error wraps is the error's, also if the error is a cause itself.
+func TestOutcomeOf(t *testing.T) {
+	first := func(err error) Outcome {
+		for _, o := range outcomes {
+			if o.cause != nil && errors.Is(err, o.cause) {
+				return o
+			}
+		}
+		return outcomes[len(outcomes)-1]
+	}
+	for _, one := range outcomes {
+		for _, err := range []error{one.cause, fmt.Errorf("x: %w", one.cause), fmt.Errorf("%w: %w", errInternal, one.cause), errors.New("unknown")} {
+			if err == nil {
+				continue
+			}
+			if got, want := outcomeOf(err), first(err); got != want {
+				t.Errorf("%v: %s, want %s", err, got.Reason, want.Reason)
+			}
+		}
+	}
+	if got := outcomeOf(fmt.Errorf("x: %w", &teams.RuleError{Message: "Ask for access."})); got.Reason != "rule_failed" || got.Message != "Ask for access." {
+		t.Errorf("a rule with a message: %+v", got)
 	}
 }
