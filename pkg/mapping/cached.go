@@ -34,7 +34,13 @@ type Cached struct {
 // NewCached returns a cached store. Close releases the caches, not the store.
 func NewCached(store Store, o CacheOptions) *Cached {
 	byID := cache.New(cache.Options[keys.ID, *keys.Key]{
-		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
+		Load: func(ctx context.Context, id keys.ID) (*keys.Key, error) {
+			key, err := store.Key(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			return slim(key, id, ""), nil
+		}, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
 		Space: o.Space, Size: keySize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
 	})
@@ -75,16 +81,16 @@ func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys
 	k := kept{keyID: m.KeyID, anyIssuer: m.Issuer == "", active: m.Active, autoRegistered: m.AutoRegistered}
 	if key != nil {
 		k.keyID = same(m.KeyID, key.ID)
-		byID.Add(key.ID, slim(key, subject), began)
+		byID.Add(key.ID, slim(key, key.ID, teams.UserID(subject.Value)), began)
 	}
 	return k, nil
 }
 
-// slim returns the key with what it has in common with others kept once: its user is often who the subject is, and its
-// team's other keys have the same team, organization and models.
-func slim(key *keys.Key, subject Subject) *keys.Key {
+// slim returns the key with what it has in common with others kept once: the id that it is kept for is its mapping's, its
+// user is often who the subject is, and its team's other keys have the same team, organization and models.
+func slim(key *keys.Key, id keys.ID, user teams.UserID) *keys.Key {
 	shared := *key
-	shared.UserID = same(key.UserID, teams.UserID(subject.Value))
+	shared.ID, shared.UserID = same(key.ID, id), same(key.UserID, user)
 	shared.TeamID, shared.OrganizationID = shareText(key.TeamID), shareText(key.OrganizationID)
 	shared.Models, shared.AllowedRoutes = shareTexts(key.Models), shareTexts(key.AllowedRoutes)
 	return &shared
