@@ -71,7 +71,7 @@ type Cache[K comparable, V any] struct {
 	changes    atomic.Uint64
 	places     []atomic.Pointer[place]
 	changedAll atomic.Uint64
-	noted      atomic.Uint64 // how many changes have been noted there
+	noted      atomic.Uint64 // how many changes have been noted there: all of them, or less
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -86,8 +86,8 @@ type entry[K comparable, V any] struct {
 	value   V
 	absence *error        // the loader's; nil if there is a value
 	loaded  time.Duration // on the feed's clock
-	era     era
-	seen    atomic.Uint64 // how many changes had been noted when the era was last seen to last
+	digest  uint64
+	since   atomic.Uint64 // with the digest the era, whose beginning moves on while it is seen to last
 }
 
 // flight is a load under way. It is the current one for its key while the flights map holds it and its
@@ -290,7 +290,8 @@ func (c *Cache[K, V]) finish(key K, f *flight[V], started time.Duration) {
 // store keeps the result, and nothing older beside it: an outage must not bring back a row that was seen to be
 // gone. The entry is of the era in which its load began, so that a change since then ends it.
 func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristretto.Cache[uint64, any] {
-	e := &entry[K, V]{owner: c, key: key, value: f.value, loaded: started, era: f.era}
+	e := &entry[K, V]{owner: c, key: key, value: f.value, loaded: started, digest: f.era.digest}
+	e.since.Store(f.era.since)
 	part, other, ttl := c.space.present, c.space.absent, c.options.TTL
 	switch {
 	case f.err == nil:

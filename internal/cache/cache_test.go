@@ -75,7 +75,7 @@ func (s *source) remove(key string) {
 // noMore is the size of values that lead to nothing. An entry of a short text and a number takes entryBytes.
 func noMore(string, int) int { return 0 }
 
-const entryBytes = 224
+const entryBytes = 254
 
 // roomFor returns a space for so many values and absences, which ends with the test.
 func roomFor(t testing.TB, values, absences int64) *cache.Space {

@@ -30,17 +30,21 @@ func (c *Cache[K, V]) lasts(e era) bool {
 	return p == nil || p.last(e.digest) <= e.since
 }
 
-// holds is lasts for an entry. Mostly nothing has changed since it was asked before: then the place, which is in nobody's
-// reach, need not be looked at. A change is counted once it is noted, so that what was seen before it counts no more.
+// holds is lasts for an entry. Mostly nothing has changed since the entry was asked before: then the place, which is in nobody's
+// reach, need not be looked at. That its era lasts is kept as a later beginning of it, unless a change is counted but not
+// noted yet: it may be one of this key.
 func (c *Cache[K, V]) holds(e *entry[K, V]) bool {
-	noted := c.noted.Load()
-	if e.seen.Load() == noted {
+	noted, since := c.noted.Load(), e.since.Load() // before changes: all of them are noted if there are no more
+	counted := c.changes.Load()
+	if since == counted {
 		return true
 	}
-	if !c.lasts(e.era) {
+	if !c.lasts(era{e.digest, since}) {
 		return false
 	}
-	e.seen.Store(noted)
+	if noted == counted {
+		e.since.Store(counted)
+	}
 	return true
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 	"unique"
-	"unsafe"
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
@@ -33,14 +32,21 @@ type Cached struct {
 
 // NewCached returns a cached store. Close releases the caches, not the store.
 func NewCached(store Store, o CacheOptions) *Cached {
+	known := newLists()
 	byID := cache.New(cache.Options[keys.ID, *keys.Key]{
-		Load: store.Key, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
-		Space: o.Space, Size: keySize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Load: func(ctx context.Context, id keys.ID) (*keys.Key, error) {
+			key, err := store.Key(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			return known.slim(key, id, ""), nil
+		}, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
+		Space: o.Space, Size: known.keySize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
 	})
 	mappings := cache.New(cache.Options[Subject, kept]{
 		Load: func(ctx context.Context, subject Subject) (kept, error) {
-			return loadBoth(ctx, store, byID, subject)
+			return loadBoth(ctx, store, byID, known, subject)
 		}, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
 		Space: o.Space, Size: keptSize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		// Without the issuer: a mapping for any issuer counts for the callers of each.
@@ -66,7 +72,7 @@ func (k kept) mapping(of Subject) Mapping {
 func keptSize(s Subject, k kept) int { return cache.TextBytes(s.Value) + cache.TextBytes(k.keyID) }
 
 // loadBoth loads a mapping, and keeps the key if it comes along: whoever asks for the one asks for the other next.
-func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], subject Subject) (kept, error) {
+func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], known *lists, subject Subject) (kept, error) {
 	began := byID.Now()
 	m, key, err := store.Lookup(ctx, subject)
 	if err != nil {
@@ -75,18 +81,18 @@ func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys
 	k := kept{keyID: m.KeyID, anyIssuer: m.Issuer == "", active: m.Active, autoRegistered: m.AutoRegistered}
 	if key != nil {
 		k.keyID = same(m.KeyID, key.ID)
-		byID.Add(key.ID, slim(key, subject), began)
+		byID.Add(key.ID, known.slim(key, key.ID, teams.UserID(subject.Value)), began)
 	}
 	return k, nil
 }
 
-// slim returns the key with what it has in common with others kept once: its user is often who the subject is, and its
-// team's other keys have the same team, organization and models.
-func slim(key *keys.Key, subject Subject) *keys.Key {
+// slim returns the key with what it has in common with others kept once: the id that it is kept for is its mapping's, its
+// user is often who the subject is, and its team's other keys have the same team, organization and models.
+func (l *lists) slim(key *keys.Key, id keys.ID, user teams.UserID) *keys.Key {
 	shared := *key
-	shared.UserID = same(key.UserID, teams.UserID(subject.Value))
+	shared.ID, shared.UserID = same(key.ID, id), same(key.UserID, user)
 	shared.TeamID, shared.OrganizationID = shareText(key.TeamID), shareText(key.OrganizationID)
-	shared.Models, shared.AllowedRoutes = shareTexts(key.Models), shareTexts(key.AllowedRoutes)
+	shared.Models, shared.AllowedRoutes = l.share(id, key.Models), l.share(id, key.AllowedRoutes)
 	return &shared
 }
 
@@ -102,29 +108,19 @@ func same[T ~string](own, known T) T {
 // shareText returns the text that others have too, as long as somebody loads it now and then.
 func shareText[T ~string](text T) T { return unique.Make(text).Value() }
 
-// maxShared is how long a list is shared: a longer one is one team's, and a while to look up.
-const maxShared = 32
-
-func shareTexts(list []string) []string {
-	if len(list) == 0 || len(list) > maxShared {
-		return list
-	}
-	shared := make([]string, len(list))
-	for n, text := range list {
-		shared[n] = shareText(text)
-	}
-	return shared
-}
-
-// keySize counts every text: whether a key shares some of them is not known.
-func keySize(id keys.ID, key *keys.Key) int {
-	total := cache.TextBytes(id)
+// keySize counts every text: whether a key shares some of them is not known. But a key that is no credential has its id from
+// its mapping.
+func (l *lists) keySize(id keys.ID, key *keys.Key) int {
 	if key == nil {
+		return cache.TextBytes(id)
+	}
+	total := cache.ObjectBytes(*key) + cache.TextBytes(key.Alias) + cache.TextBytes(key.TeamID) + cache.TextBytes(key.UserID) +
+		cache.TextBytes(key.OrganizationID) + l.bytes(id, key.Models) + l.bytes(id, key.AllowedRoutes) + len(key.Sealed) +
+		key.Budget.Size() + key.Limits.Size()
+	if key.JWTOnly {
 		return total
 	}
-	return total + int(unsafe.Sizeof(*key)) + cache.TextBytes(key.Alias) + cache.TextBytes(key.TeamID) + cache.TextBytes(key.UserID) +
-		cache.TextBytes(key.OrganizationID) + cache.ListBytes(key.Models) + cache.ListBytes(key.AllowedRoutes) + len(key.Sealed) +
-		key.Budget.Size() + key.Limits.Size()
+	return total + cache.TextBytes(id)
 }
 
 // Close stops the caches.

@@ -44,7 +44,7 @@ func (e everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mappin
 // for, with the budget.
 func TestMemory(t *testing.T) {
 	for name, c := range map[string]struct{ models, clients, bytes int }{
-		"small rows": {2, *cachedClients, 1150},
+		"small rows": {2, *cachedClients, 1000},
 		"large rows": {1000, max(*cachedClients/50, 100), 45_000},
 	} {
 		t.Run(name, func(t *testing.T) { testMemory(t, everybody{models: c.models}, c.clients, c.bytes) })
@@ -78,4 +78,45 @@ func testMemory(t *testing.T, store everybody, clients, clientBytes int) {
 	}
 	cachetest.CheckFull(t, fill(clients/2, 2*clients), budget)
 	runtime.KeepAlive(cached)
+}
+
+// Keys that have the same models share the list, however they were loaded, and others do not get it.
+func TestKeysShareTheirLists(t *testing.T) {
+	cached := mapping.NewCached(teamed{}, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Hour, LoadTimeout: time.Minute, Space: cachetest.Space(t),
+	})
+	t.Cleanup(cached.Close)
+	first := map[string]*string{}
+	for n := range 40 {
+		for _, team := range []string{"a", "b"} {
+			name := fmt.Sprint(team, n)
+			if n%2 == 0 {
+				if _, _, err := cached.Lookup(t.Context(), mapping.Subject{Issuer: issuer, Claim: "sub", Value: name}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			key, err := cached.Key(t.Context(), keys.ID(name))
+			if err != nil || key.Models[0] != "gpt-"+team {
+				t.Fatal(key, err)
+			}
+			if first[team] == nil {
+				first[team] = &key.Models[0]
+			}
+			if first[team] != &key.Models[0] {
+				t.Errorf("key %s has a list of its own", name)
+			}
+		}
+	}
+}
+
+// teamed is a store in which everybody has a key of the team that the name begins with.
+type teamed struct{ mapping.Store }
+
+func (s teamed) Lookup(ctx context.Context, subject mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
+	key, err := s.Key(ctx, keys.ID(subject.Value))
+	return &mapping.Mapping{KeyID: key.ID, Active: true}, key, err
+}
+
+func (teamed) Key(_ context.Context, id keys.ID) (*keys.Key, error) {
+	return &keys.Key{ID: id, Models: []string{"gpt-" + string(id[:1])}}, nil
 }

@@ -29,24 +29,44 @@ func (b Budget) SpendAt(now time.Time) Micros {
 // Exceeded reports whether nothing is left to spend: spend ≥ max.
 func (b Budget) Exceeded(now time.Time) bool { return b.Max != nil && b.SpendAt(now) >= *b.Max }
 
-// Window is the length of a budget's window: a count and a unit. The zero value is no window.
+// Window is the length of a budget's window: a count and a unit. The zero value is no window. It is small: each cached row
+// has one.
 type Window struct {
-	count int
+	count int16
 	unit  windowUnit
 }
 
-type windowUnit string
+type windowUnit uint8
 
 // The units of a window. All windows are in UTC and end where a calendar or a clock would: a month
 // at the first, a week on Monday, a day at midnight, an hour, minute or second at the full one.
 const (
-	windowSeconds windowUnit = "s"
-	windowMinutes windowUnit = "m"
-	windowHours   windowUnit = "h"
-	windowDays    windowUnit = "d"
-	windowWeeks   windowUnit = "w"
-	windowMonths  windowUnit = "mo"
+	windowSeconds windowUnit = iota + 1
+	windowMinutes
+	windowHours
+	windowDays
+	windowWeeks
+	windowMonths
 )
+
+// String is the unit as it is written; empty for one that is none.
+func (u windowUnit) String() string {
+	texts := [...]string{windowSeconds: "s", windowMinutes: "m", windowHours: "h", windowDays: "d", windowWeeks: "w", windowMonths: "mo"}
+	if int(u) < len(texts) {
+		return texts[u]
+	}
+	return ""
+}
+
+// parseUnit returns the unit that is written so, if there is one.
+func parseUnit(text string) (windowUnit, bool) {
+	for u := windowSeconds; u <= windowMonths; u++ {
+		if u.String() == text {
+			return u, true
+		}
+	}
+	return 0, false
+}
 
 // maxWindow bounds the count of any unit, so that no date arithmetic can overflow.
 const maxWindow = 1000
@@ -57,20 +77,12 @@ func ParseWindow(text string) (Window, error) {
 		return Window{}, nil
 	}
 	digits := strings.TrimRight(text, "smhdwo")
-	unit := windowUnit(text[len(digits):])
-	count, err := strconv.Atoi(digits)
-	if err != nil || count < 1 || count > maxWindow || digits[0] < '0' || digits[0] > '9' || !unit.valid() {
+	unit, known := parseUnit(text[len(digits):])
+	count, err := strconv.ParseInt(digits, 10, 16)
+	if err != nil || count < 1 || count > maxWindow || digits[0] < '0' || digits[0] > '9' || !known {
 		return Window{}, fmt.Errorf("budget window %q: must be a number from 1 to %d and one of s, m, h, d, w, mo", text, maxWindow)
 	}
-	return Window{count, unit}, nil
-}
-
-func (u windowUnit) valid() bool {
-	switch u {
-	case windowSeconds, windowMinutes, windowHours, windowDays, windowWeeks, windowMonths:
-		return true
-	}
-	return false
+	return Window{int16(count), unit}, nil
 }
 
 // String is the form that ParseWindow reads.
@@ -78,7 +90,7 @@ func (w Window) String() string {
 	if w.count == 0 {
 		return ""
 	}
-	return strconv.Itoa(w.count) + string(w.unit)
+	return strconv.Itoa(int(w.count)) + w.unit.String()
 }
 
 // End returns when the window that now is in ends: the end of the current second, minute, hour, day,
@@ -87,20 +99,21 @@ func (w Window) End(now time.Time) time.Time {
 	now = now.UTC()
 	year, month, day := now.Date()
 	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+	count := int(w.count)
 	switch w.unit {
 	case windowSeconds:
-		return now.Truncate(time.Second).Add(time.Duration(w.count) * time.Second)
+		return now.Truncate(time.Second).Add(time.Duration(count) * time.Second)
 	case windowMinutes:
-		return now.Truncate(time.Minute).Add(time.Duration(w.count) * time.Minute)
+		return now.Truncate(time.Minute).Add(time.Duration(count) * time.Minute)
 	case windowHours:
-		return now.Truncate(time.Hour).Add(time.Duration(w.count) * time.Hour)
+		return now.Truncate(time.Hour).Add(time.Duration(count) * time.Hour)
 	case windowDays:
-		return midnight.AddDate(0, 0, w.count)
+		return midnight.AddDate(0, 0, count)
 	case windowWeeks:
 		sinceMonday := (int(now.Weekday()) + 6) % 7
-		return midnight.AddDate(0, 0, 7*w.count-sinceMonday)
+		return midnight.AddDate(0, 0, 7*count-sinceMonday)
 	case windowMonths:
-		return time.Date(year, month+time.Month(w.count), 1, 0, 0, 0, 0, time.UTC)
+		return time.Date(year, month+time.Month(count), 1, 0, 0, 0, 0, time.UTC)
 	}
 	return time.Time{}
 }

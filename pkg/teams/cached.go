@@ -93,7 +93,7 @@ func sized[K ~string, V any](row func(*V) int) func(K, *V) int {
 		if v == nil {
 			return cache.TextBytes(key)
 		}
-		return cache.TextBytes(key) + int(unsafe.Sizeof(*v)) + row(v)
+		return cache.TextBytes(key) + cache.ObjectBytes(*v) + row(v)
 	}
 }
 
