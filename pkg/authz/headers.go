@@ -29,15 +29,21 @@ func headersFrom(in *wire.Request) (h headers, err error) {
 	for name, value := range in.Headers {
 		h.list = append(h.list, wire.Header{Name: name, Value: value})
 	}
-	for n := range h.list {
-		if name := &h.list[n].Name; !ascii.Dashed(*name) { // as nearly all are
-			*name = strings.ToLower(*name)
-			if strings.Contains(*name, "_") {
-				h.odd = append(h.odd, *name)
-			}
-		}
+	if in.Odd || len(in.Headers) > 0 {
+		h.lower()
 	}
 	return h, err
+}
+
+// lower brings the names into lower case.
+func (h *headers) lower() {
+	for n := range h.list {
+		name := &h.list[n].Name
+		*name = strings.ToLower(*name)
+		if strings.Contains(*name, "_") {
+			h.odd = append(h.odd, *name)
+		}
+	}
 }
 
 // lower is strings.ToLower, but at once for what is in lower case already.

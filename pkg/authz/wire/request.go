@@ -34,6 +34,8 @@ type Request struct {
 	// Headers are the headers in the joined form, HeaderMap those in the raw form, in their order.
 	Headers   map[string]string
 	HeaderMap []Header
+	// Odd is whether a name in HeaderMap is not in lower case, has a "_" or is not ASCII.
+	Odd bool
 	// Contradiction is whether a header of HeaderMap has a value and, as bytes, another one; the former is kept.
 	Contradiction bool
 	Extensions    map[string]string // context extensions
@@ -60,6 +62,7 @@ func RequestOf(in *authv3.CheckRequest) *Request {
 // add adds a header with its value in either form.
 func (r *Request) add(name, value, raw string) {
 	r.HeaderMap = append(r.HeaderMap, Header{name, cmp.Or(value, raw)})
+	r.Odd = r.Odd || !ascii.Dashed(name)
 	r.Contradiction = r.Contradiction || value != "" && raw != "" && value != raw
 }
 
@@ -222,12 +225,12 @@ const (
 	tagRaw    = 3<<3 | byte(protowire.BytesType)
 )
 
-// readPlain reads headers of a HeaderMap as long as they are plain, as nearly all are: less than 128 bytes, an ASCII name and
-// then a raw value, and nothing else. It returns the rest.
+// readPlain reads headers of a HeaderMap as long as they are plain, as nearly all are: less than 128 bytes, a name that is not
+// odd and then a raw value, and nothing else. It returns the rest.
 func (r *Request) readPlain(data []byte) (rest []byte) {
 	for len(data) >= 6 && data[0] == tagHeader && data[1] < 0x80 && data[2] == tagName {
 		end, raw := 2+int(data[1]), 4+int(data[3])+2
-		if end > len(data) || raw > end || data[raw-2] != tagRaw || raw+int(data[raw-1]) != end || !ascii.Only(share(data[4:raw-2])) {
+		if end > len(data) || raw > end || data[raw-2] != tagRaw || raw+int(data[raw-1]) != end || !ascii.Dashed(share(data[4:raw-2])) {
 			break
 		}
 		r.HeaderMap = append(r.HeaderMap, Header{share(data[4 : raw-2]), share(data[raw:end])})

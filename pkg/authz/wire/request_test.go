@@ -243,6 +243,25 @@ func TestUTF8Everywhere(t *testing.T) {
 }
 
 // FuzzUnmarshalRequest reads data as a whole and as a HeaderMap.
+func TestOdd(t *testing.T) {
+	for name, odd := range map[string]bool{
+		"": false, "x-request-id": false, ":path": false, "a": false, "x-stainless-retry-count": false,
+		"X-Request-Id": true, "x_request_id": true, "x-stainless-retry-counT": true, "x-stainless-retry_count": true, "x-\u00e9": true, "\u212a": true,
+	} {
+		for what, value := range map[string]*corev3.HeaderValue{
+			"a value": {Key: name, Value: "v"}, "a raw value": {Key: name, RawValue: []byte("v")}, "a long one": {Key: name, RawValue: bytes.Repeat([]byte("v"), 200)},
+		} {
+			data := example(func(h *authv3.AttributeContext_HttpRequest) {
+				h.HeaderMap = &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "a", RawValue: []byte("b")}, value, {Key: "c", RawValue: []byte("d")}}}
+			})
+			compareWhole(t, data)
+			if got, err := UnmarshalRequest(data); err != nil || got.Odd != odd {
+				t.Errorf("%q with %s: odd is %t, want %t (%v)", name, what, got.Odd, odd, err)
+			}
+		}
+	}
+}
+
 func FuzzUnmarshalRequest(f *testing.F) {
 	for _, data := range cases() {
 		f.Add(data)
