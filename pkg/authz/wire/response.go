@@ -187,9 +187,9 @@ func (r *Response) integer(number byte, n int64) {
 // appendLength appends what is in front of the content of a field. Its tag is a byte: none of the numbers is above 15.
 func appendLength(b []byte, number byte, length int) []byte {
 	if length < 0x80 {
-		return append(b, number<<3|byte(protowire.BytesType), byte(length))
+		return append(b, number<<3|byte(protowire.BytesType), byte(length)) //nolint:gosec // less than 128
 	}
-	return binary.AppendUvarint(append(b, number<<3|byte(protowire.BytesType)), uint64(length)) //nolint:gosec // a length
+	return binary.AppendUvarint(append(b, number<<3|byte(protowire.BytesType)), uint64(length))
 }
 
 // appendText appends a text where an empty one counts as well: in lists, maps and oneofs.
