@@ -12,10 +12,10 @@ import (
 // formOf returns the media type and boundary of a form, if the content type says that the body is one.
 // Two content types, or one that cannot be parsed or that readers may parse in two ways, are no form
 // that is safe to read: readable is false.
-func formOf(h headers) (media, boundary string, readable bool) {
-	contentType, count := h.first("content-type")
-	if count != 1 {
-		return "", "", count == 0
+func formOf(sent field) (media, boundary string, readable bool) {
+	contentType := sent.value
+	if sent.count != 1 {
+		return "", "", sent.count == 0
 	}
 	if contentType == "application/json" { // nearly all, and dear to parse
 		return "", "", true

@@ -68,6 +68,38 @@ func (h headers) first(name string) (value string, count int) {
 	return value, count
 }
 
+// field is a header that was looked for: its first value, and how often it was sent.
+type field struct {
+	value string
+	count int
+}
+
+// bodyHeaders are those that say what a body is. Looking for one after the other takes four times as long.
+type bodyHeaders struct{ partial, contentType, contentEncoding, upgrade field }
+
+func (h headers) ofBody() (b bodyHeaders) {
+	for n := range h.list {
+		var f *field
+		switch h.list[n].Name {
+		case partialBodyHeader:
+			f = &b.partial
+		case "content-type":
+			f = &b.contentType
+		case "content-encoding":
+			f = &b.contentEncoding
+		case "upgrade":
+			f = &b.upgrade
+		default:
+			continue
+		}
+		if f.count == 0 {
+			f.value = h.list[n].Value
+		}
+		f.count++
+	}
+	return b
+}
+
 // has reports whether the header was sent, with whatever value.
 func (h headers) has(name string) bool {
 	_, count := h.first(name)

@@ -19,7 +19,7 @@ import (
 type modelReader struct {
 	headers   []string // trusted to name the model
 	modelless *teams.Routes
-	decoders  sync.Pool // of *jsontext.Decoder
+	readers   sync.Pool // of *jsonReader
 }
 
 // modellessRoutes carry no model, though their methods have bodies. What is not listed does: a
@@ -42,8 +42,8 @@ func newModelReader(trusted []string) (*modelReader, error) {
 
 // read returns the model of a request. An unreadable source hides a model only on routes that
 // carry one.
-func (m *modelReader) read(r *Request, query string, body []byte, complete bool) (teams.Model, error) {
-	names := &modelNames{decoders: &m.decoders}
+func (m *modelReader) read(r *Request, query string, body []byte, sent *bodyHeaders, complete bool) (teams.Model, error) {
+	names := &modelNames{readers: &m.readers}
 	names.addPath(r.Path)
 	if err := names.addQuery(query); err != nil {
 		return teams.Model{}, err
@@ -55,18 +55,19 @@ func (m *modelReader) read(r *Request, query string, body []byte, complete bool)
 		}
 		names.add(name)
 	}
-	names.addBody(r, body, complete)
-	if upgrades(r.headers) && !isRealtime(r.Path) {
+	names.addBody(body, sent, complete)
+	upgrades := sent.upgrade.count > 0 // it asks to leave HTTP: what follows, models included, nobody sees
+	if upgrades && !isRealtime(r.Path) {
 		names.unreadable = true
 	}
-	return names.model(m.carries(r))
+	return names.model(m.carries(r, upgrades))
 }
 
-func (m *modelReader) carries(r *Request) bool {
+func (m *modelReader) carries(r *Request, upgrades bool) bool {
 	method, path := r.Method, r.Path
 	switch method {
 	case "GET", "HEAD", "DELETE", "OPTIONS":
-		return isRealtime(path) || upgrades(r.headers)
+		return isRealtime(path) || upgrades
 	}
 	return !m.modelless.Match([]string{"modelless"}, method, path)
 }
@@ -74,9 +75,6 @@ func (m *modelReader) carries(r *Request) bool {
 func isRealtime(path string) bool {
 	return strings.HasSuffix(strings.TrimSuffix(path, "/"), "/realtime")
 }
-
-// upgrades reports whether the request asks to leave HTTP: what follows, models included, nobody sees.
-func upgrades(h headers) bool { return h.has("upgrade") }
 
 // maxModelName bounds a model's name, in bytes: it goes into metadata and logs.
 const maxModelName = 256
@@ -86,7 +84,7 @@ type modelNames struct {
 	name       string
 	ambiguous  bool
 	unreadable bool
-	decoders   *sync.Pool
+	readers    *sync.Pool
 }
 
 func (n *modelNames) add(name string) {
@@ -218,13 +216,13 @@ func (n *modelNames) addQuery(query string) error {
 
 // addBody reads a complete body: a form where the content type says so, else JSON. Upstreams ignore
 // most other content types.
-func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
+func (n *modelNames) addBody(body []byte, sent *bodyHeaders, complete bool) {
 	if len(body) == 0 && complete {
 		return
 	}
-	media, boundary, readable := formOf(r.headers)
+	media, boundary, readable := formOf(sent.contentType)
 	switch {
-	case !complete, !readable, encoded(r.headers):
+	case !complete, !readable, encoded(sent.contentEncoding):
 		n.unreadable = true
 	case media == "multipart/form-data":
 		n.addMultipart(body, boundary)
@@ -236,9 +234,8 @@ func (n *modelNames) addBody(r *Request, body []byte, complete bool) {
 }
 
 // encoded reports whether the body has a content coding, which hides what it says, or several.
-func encoded(h headers) bool {
-	coding, count := h.first("content-encoding")
-	return count > 1 || coding != "" && !strings.EqualFold(coding, "identity")
+func encoded(coding field) bool {
+	return coding.count > 1 || coding.value != "" && !strings.EqualFold(coding.value, "identity")
 }
 
 // foreignCharset reports whether a content type, in lower case, names a charset in which the body might
@@ -249,15 +246,27 @@ func foreignCharset(contentType string) bool {
 	return named && charset != "utf-8" && charset != "utf8" && charset != "us-ascii"
 }
 
+// jsonReader is a decoder, and where it reads from.
+type jsonReader struct {
+	decoder jsontext.Decoder
+	body    bytes.Buffer
+}
+
+func (r *jsonReader) of(body []byte) *jsontext.Decoder {
+	r.body = *bytes.NewBuffer(body)
+	r.decoder.Reset(&r.body, jsontext.AllowDuplicateNames(true))
+	return &r.decoder
+}
+
 // addJSON reads the member "model" of a JSON object. A second one, or one in another case, is
 // ambiguous: JSON readers differ in which they take, and some ignore case.
 func (n *modelNames) addJSON(body []byte) {
-	decoder, ok := n.decoders.Get().(*jsontext.Decoder)
+	reader, ok := n.readers.Get().(*jsonReader)
 	if !ok {
-		decoder = new(jsontext.Decoder)
+		reader = new(jsonReader)
 	}
-	decoder.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true))
-	defer n.decoders.Put(decoder)
+	defer n.readers.Put(reader)
+	decoder := reader.of(body)
 	if token, err := decoder.ReadToken(); err != nil || token.Kind() != jsontext.KindBeginObject {
 		n.unreadable = true
 		return

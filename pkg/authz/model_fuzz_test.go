@@ -76,7 +76,7 @@ func modelCheck(t testing.TB) func(t interface{ Fatalf(string, ...any) }, r mode
 			h.Path, h.RawBody, h.Size = m.target, []byte(m.body), int64(len(m.body))
 			h.HeaderMap = rawHeaders("content-type", m.contentType, partialBodyHeader, "false")
 		})))
-		if err != nil || !reader.models.carries(&r) || !permitted(r.Model) {
+		if err != nil || !reader.models.carries(&r, r.headers.has("upgrade")) || !permitted(r.Model) {
 			return false
 		}
 		_, query := splitTarget(m.target)

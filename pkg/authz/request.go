@@ -54,7 +54,8 @@ func (rr *requestReader) read(in *wire.Request) (r Request, err error) {
 		}
 		body = []byte(in.Body)
 	}
-	r.Model, err = rr.models.read(&r, query, body, complete(in.Size, body, &r))
+	sent := r.headers.ofBody()
+	r.Model, err = rr.models.read(&r, query, body, &sent, complete(in.Size, body, &r, sent.partial))
 	return r, err
 }
 
@@ -100,14 +101,13 @@ func notToken(r rune) bool {
 }
 
 // complete reports whether a body is known to be whole. size is what Envoy says of its length.
-func complete(size int64, body []byte, r *Request) bool {
-	partial, sent := r.headers.first(partialBodyHeader)
+func complete(size int64, body []byte, r *Request, partial field) bool {
 	switch {
-	case sent > 1, sent == 1 && partial != "false":
+	case partial.count > 1, partial.count == 1 && partial.value != "false":
 		return false
 	case size > int64(len(body)):
 		return false
-	case len(body) == 0 && sent == 0:
+	case len(body) == 0 && partial.count == 0:
 		return bodyless(r)
 	}
 	return true
