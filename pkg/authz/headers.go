@@ -29,7 +29,7 @@ func headersFrom(in *wire.Request) (h headers, err error) {
 	for name, value := range in.Headers {
 		h.list = append(h.list, wire.Header{Name: name, Value: value})
 	}
-	if in.Odd || len(in.Headers) > 0 {
+	if !in.Plain || len(in.Headers) > 0 {
 		h.lower()
 	}
 	return h, err

@@ -23,7 +23,7 @@ var (
 	errUTF8      = errors.New("wire: a text of the CheckRequest is not UTF-8")
 )
 
-// Request is the parts of a CheckRequest that a decision looks at. The zero value is that of an empty message.
+// Request is the parts of a CheckRequest that a decision looks at. The zero value is that of an empty message, but for Plain.
 type Request struct {
 	// HTTP is whether there are HTTP attributes. Without them, all but Extensions is empty.
 	HTTP               bool
@@ -34,8 +34,8 @@ type Request struct {
 	// Headers are the headers in the joined form, HeaderMap those in the raw form, in their order.
 	Headers   map[string]string
 	HeaderMap []Header
-	// Odd is whether a name in HeaderMap is not in lower case, has a "_" or is not ASCII.
-	Odd bool
+	// Plain is whether each name in HeaderMap is ASCII in lower case, without a "_".
+	Plain bool
 	// Contradiction is whether a header of HeaderMap has a value and, as bytes, another one; the former is kept.
 	Contradiction bool
 	Extensions    map[string]string // context extensions
@@ -46,7 +46,7 @@ type Header struct{ Name, Value string }
 
 // RequestOf returns the parts of a CheckRequest that the generated code has read; of nil, those of an empty one.
 func RequestOf(in *authv3.CheckRequest) *Request {
-	r := &Request{Extensions: in.GetAttributes().GetContextExtensions()}
+	r := &Request{Plain: true, Extensions: in.GetAttributes().GetContextExtensions()}
 	h := in.GetAttributes().GetRequest().GetHttp()
 	if h == nil {
 		return r
@@ -62,13 +62,13 @@ func RequestOf(in *authv3.CheckRequest) *Request {
 // add adds a header with its value in either form.
 func (r *Request) add(name, value, raw string) {
 	r.HeaderMap = append(r.HeaderMap, Header{name, cmp.Or(value, raw)})
-	r.Odd = r.Odd || !ascii.Dashed(name)
+	r.Plain = r.Plain && ascii.Dashed(name)
 	r.Contradiction = r.Contradiction || value != "" && raw != "" && value != raw
 }
 
 // UnmarshalRequest reads a CheckRequest. Its texts share data's memory, which must not be changed afterwards.
 func UnmarshalRequest(data []byte) (*Request, error) {
-	r := &Request{}
+	r := &Request{Plain: true}
 	return r, r.readCheck(data)
 }
 
@@ -225,8 +225,8 @@ const (
 	tagRaw    = 3<<3 | byte(protowire.BytesType)
 )
 
-// readPlain reads headers of a HeaderMap as long as they are plain, as nearly all are: less than 128 bytes, a name that is not
-// odd and then a raw value, and nothing else. It returns the rest.
+// readPlain reads headers of a HeaderMap as long as they are plain, as nearly all are: less than 128 bytes, a name of
+// which Plain is true and then a raw value, and nothing else. It returns the rest.
 func (r *Request) readPlain(data []byte) (rest []byte) {
 	for len(data) >= 6 && data[0] == tagHeader && data[1] < 0x80 && data[2] == tagName {
 		end, raw := 2+int(data[1]), 4+int(data[3])+2
