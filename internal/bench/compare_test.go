@@ -30,7 +30,7 @@ var (
 
 // maxWrites is how many writes a warm check may take: answers that are ready together are to be written together. It is 0.9
 // if they are not.
-const maxWrites = 0.45
+const maxWrites = 0.6
 
 const (
 	clients  = 2000
