@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // maxPending is how much waits to be handed on before a write waits for it to be less, in bytes. One more write may be
@@ -61,17 +62,39 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// run hands on until there is nothing any more. Before each time it lets all that can run do so: what they write goes along.
+// run hands on until there is nothing any more. While there is much to do it lets all that can run do so before each time:
+// what they write goes along. While there is not, that would only take time.
 func (w *Writer) run() {
 	defer close(w.ended)
 	var batch []byte
+	var times recent
 	for w.await() {
-		runtime.Gosched()
+		if times.busy(time.Now()) {
+			runtime.Gosched()
+		}
 		batch = w.take(batch)
 		if _, err := w.to.Write(batch); err != nil {
 			w.fail(err)
 		}
 	}
+}
+
+// recent are the last instants at which something was handed on.
+type recent struct {
+	at   [4]time.Time
+	next int
+}
+
+// busyWithin is in how short a time all of them must be for a writer to be busy.
+const busyWithin = 5 * time.Millisecond
+
+// busy notes one more instant, and reports whether there were many of late.
+func (r *recent) busy(now time.Time) bool {
+	first := &r.at[r.next%len(r.at)]
+	r.next++
+	before := *first
+	*first = now
+	return now.Sub(before) < busyWithin
 }
 
 // await waits until something is pending, and returns false when nothing will be any more.
