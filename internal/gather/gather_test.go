@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -52,11 +53,47 @@ func write(t *testing.T, w io.Writer, text string) {
 	}
 }
 
+// newBusy returns a writer that has much to do.
+func newBusy(t *testing.T) (*taken, *gather.Writer) {
+	t.Helper()
+	to := &taken{end: make(chan error, 4)}
+	w := gather.New(to)
+	for range cap(to.end) {
+		to.end <- nil
+		write(t, w, ".")
+	}
+	to.expect(t, ".", ".", ".", ".")
+	to.writes = nil
+	return to, w
+}
+
+// While there is little to do, a write is handed on at once, and its error is its own.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to, failure := &taken{end: make(chan error, 1)}, errors.New("broken pipe")
+		w := gather.New(to)
+		for range 10 {
+			to.end <- nil
+			write(t, w, "a")
+			time.Sleep(5 * time.Millisecond / 4)
+		}
+		to.end <- failure
+		if _, err := w.Write([]byte("b")); !errors.Is(err, failure) {
+			t.Errorf("%v, want %v", err, failure)
+		}
+		if _, err := w.Write([]byte("c")); !errors.Is(err, failure) {
+			t.Errorf("after it: %v, want %v", err, failure)
+		}
+		if err := w.Close(); !errors.Is(err, failure) {
+			t.Errorf("closed with %v, want %v", err, failure)
+		}
+	})
+}
+
 // What is written while a write is under way goes with the next one, and closing waits for what is there.
 func TestWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		to := &taken{end: make(chan error)}
-		w := gather.New(to)
+		to, w := newBusy(t)
 		write(t, w, "a")
 		to.expect(t, "a")
 		write(t, w, "b")
@@ -92,8 +129,8 @@ func TestWriter(t *testing.T) {
 // After a failure nothing more is handed on, and everybody is told.
 func TestFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		to, failure := &taken{end: make(chan error)}, errors.New("broken pipe")
-		w := gather.New(to)
+		to, w := newBusy(t)
+		failure := errors.New("broken pipe")
 		write(t, w, "a")
 		to.expect(t, "a")
 		write(t, w, "b")
@@ -118,8 +155,7 @@ func TestWaitsForRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				to := &taken{end: make(chan error)}
-				w := gather.New(to)
+				to, w := newBusy(t)
 				write(t, w, "a")
 				to.expect(t, "a")
 				write(t, w, strings.Repeat("b", 32<<10))
