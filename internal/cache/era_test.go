@@ -60,7 +60,7 @@ func TestForgettingBesideReaders(t *testing.T) {
 	for range 3 {
 		readers.Go(func() {
 			for reading.Err() == nil {
-				_, _, _ = c.Get(cache.WithNear(context.Background(), &near), "a")
+				_, _, _ = c.Get(withNear(context.Background(), &near), "a")
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func TestForgettingBesideReaders(t *testing.T) {
 			c.Invalidate("a")
 		}
 		for range 2 { // from the store or a reader's load; then from near
-			if got, _, err := c.Get(cache.WithNear(context.Background(), &near), "a"); got != n || err != nil {
+			if got, _, err := c.Get(withNear(context.Background(), &near), "a"); got != n || err != nil {
 				t.Errorf("after change %d: got %d, %v", n, got, err)
 			}
 		}

@@ -308,7 +308,7 @@ func (m *model) askAs(key string, caller int) {
 		ctx, cancel := context.WithTimeout(context.Background(), modelDeadline)
 		defer cancel()
 		if caller < len(m.near) {
-			ctx = cache.WithNear(ctx, &m.near[caller])
+			ctx = withNear(ctx, &m.near[caller])
 		}
 		value, origin, err := m.cache.Get(ctx, key)
 		if m.ended.Load() || err != nil && !errors.Is(err, errAbsent) {

@@ -24,13 +24,8 @@ type nearEntry struct {
 	entry any
 }
 
-// NearKey is the key of a context's *Near, for contexts that carry one themselves: [Cache.Get] looks into it first.
+// NearKey is the key of a context's *Near: [Cache.Get] looks into it first.
 type NearKey struct{}
-
-// WithNear returns a context with n.
-func WithNear(ctx context.Context, n *Near) context.Context {
-	return context.WithValue(ctx, NearKey{}, n)
-}
 
 // nearest returns the context's usable entry of the key, and where to keep another; both nil if there is none.
 func (c *Cache[K, V]) nearest(ctx context.Context, key K) (*entry[K, V], *Near) {

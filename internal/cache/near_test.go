@@ -22,10 +22,14 @@ func of(value int) func(context.Context, string) (int, error) {
 	return func(context.Context, string) (int, error) { return value, nil }
 }
 
+func withNear(ctx context.Context, n *cache.Near) context.Context {
+	return context.WithValue(ctx, cache.NearKey{}, n)
+}
+
 // Two caches of one type may know a key by two values, as a process has it that reads two stores.
 func TestNearKeepsCachesApart(t *testing.T) {
 	caches, near := []*cache.Cache[string, int]{nearCache(t, of(0)), nearCache(t, of(1))}, cache.Near{}
-	ctx := cache.WithNear(t.Context(), &near)
+	ctx := withNear(t.Context(), &near)
 	for range 3 { // loaded, cached, near
 		for want, c := range caches {
 			if got, _, err := c.Get(ctx, "key"); err != nil || got != want {
@@ -38,7 +42,7 @@ func TestNearKeepsCachesApart(t *testing.T) {
 func TestNearHoldsFewEntries(t *testing.T) {
 	loads := 0
 	c, near := nearCache(t, func(context.Context, string) (int, error) { loads++; return loads, nil }), cache.Near{}
-	ctx := cache.WithNear(t.Context(), &near)
+	ctx := withNear(t.Context(), &near)
 	for range 3 {
 		for n := range 40 {
 			if got, _, err := c.Get(ctx, fmt.Sprint(n)); err != nil || got != n+1 {
@@ -55,7 +59,7 @@ func BenchmarkNear(b *testing.B) {
 	})
 	defer c.Close()
 	var near cache.Near
-	for name, ctx := range map[string]context.Context{"cached": context.Background(), "near": cache.WithNear(context.Background(), &near)} {
+	for name, ctx := range map[string]context.Context{"cached": context.Background(), "near": withNear(context.Background(), &near)} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

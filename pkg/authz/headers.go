@@ -30,13 +30,13 @@ func headersFrom(in *wire.Request) (h headers, err error) {
 		h.list = append(h.list, wire.Header{Name: name, Value: value})
 	}
 	if !in.Plain || len(in.Headers) > 0 {
-		h.lower()
+		h.lowerNames()
 	}
 	return h, err
 }
 
-// lower brings the names into lower case.
-func (h *headers) lower() {
+// lowerNames brings the names into lower case.
+func (h *headers) lowerNames() {
 	for n := range h.list {
 		name := &h.list[n].Name
 		*name = strings.ToLower(*name)
@@ -56,16 +56,13 @@ func lower(name string) string {
 
 // first returns the first value of a header, and how often the header was sent.
 func (h headers) first(name string) (value string, count int) {
+	var f field
 	for n := range h.list {
-		if h.list[n].Name != name {
-			continue
+		if h.list[n].Name == name {
+			f.add(h.list[n].Value)
 		}
-		if count == 0 {
-			value = h.list[n].Value
-		}
-		count++
 	}
-	return value, count
+	return f.value, f.count
 }
 
 // field is a header that was looked for: its first value, and how often it was sent.
@@ -74,28 +71,28 @@ type field struct {
 	count int
 }
 
+func (f *field) add(value string) {
+	if f.count == 0 {
+		f.value = value
+	}
+	f.count++
+}
+
 // bodyHeaders are those that say what a body is. Looking for one after the other takes four times as long.
 type bodyHeaders struct{ partial, contentType, contentEncoding, upgrade field }
 
 func (h headers) ofBody() (b bodyHeaders) {
 	for n := range h.list {
-		var f *field
-		switch h.list[n].Name {
+		switch value := h.list[n].Value; h.list[n].Name {
 		case partialBodyHeader:
-			f = &b.partial
+			b.partial.add(value)
 		case "content-type":
-			f = &b.contentType
+			b.contentType.add(value)
 		case "content-encoding":
-			f = &b.contentEncoding
+			b.contentEncoding.add(value)
 		case "upgrade":
-			f = &b.upgrade
-		default:
-			continue
+			b.upgrade.add(value)
 		}
-		if f.count == 0 {
-			f.value = h.list[n].Value
-		}
-		f.count++
 	}
 	return b
 }
