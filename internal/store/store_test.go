@@ -12,7 +12,7 @@ import (
 )
 
 // patience is the timeout of stores that are expected to answer, on however slow a machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func open(t *testing.T, o store.Options) store.Store {
 	t.Helper()

@@ -17,7 +17,7 @@ func (s *Store) Apply(ctx context.Context, set *resource.Set) error {
 		return err
 	}
 	return inTx(ctx, s.writer, "apply", func(tx *sql.Tx) error {
-		return rows.Apply(ctx, applyTx{tx, time.Now()}, set)
+		return rows.Apply(ctx, applyTx{tx, time.Now(), make(map[string]*sql.Stmt)}, set)
 	})
 }
 
@@ -111,12 +111,23 @@ const (
 
 // applyTx is the [rows.Tx] of SQLite.
 type applyTx struct {
-	tx  *sql.Tx
-	now time.Time
+	tx       *sql.Tx
+	now      time.Time
+	prepared map[string]*sql.Stmt // closed when tx ends
 }
 
+// exec compiles a statement once for all rows of the set: with the triggers of its table that takes
+// longer than running it.
 func (a applyTx) exec(ctx context.Context, statement string, args ...any) error {
-	_, err := a.tx.ExecContext(ctx, statement, args...)
+	prepared := a.prepared[statement]
+	if prepared == nil {
+		var err error
+		if prepared, err = a.tx.PrepareContext(ctx, statement); err != nil {
+			return err
+		}
+		a.prepared[statement] = prepared
+	}
+	_, err := prepared.ExecContext(ctx, args...)
 	return refused(err)
 }
 
