@@ -78,7 +78,7 @@ type function struct {
 func countInstructions(t *testing.T) (checks []int, functions []function) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInstructions$", "-test.v")
-	c.Env = append(os.Environ(), instructionsVariable+"=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
+	c.Env = append(os.Environ(), instructionsVariable+"=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1", "TMPDIR="+t.TempDir())
 	in, err := c.StdinPipe()
 	must(t, err)
 	out, err := c.StdoutPipe()
