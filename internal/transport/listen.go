@@ -25,7 +25,7 @@ func Listen(address, mode string, maxConnections int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return netutil.LimitListener(listener, maxConnections), nil
+	return netutil.LimitListener(direct(listener), maxConnections), nil
 }
 
 func open(address, mode string) (net.Listener, error) {
