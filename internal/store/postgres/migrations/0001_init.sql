@@ -139,6 +139,8 @@ CREATE TABLE jwt_key_mappings (
     auto_registered boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (issuer, claim, value)
+    -- The value alone tells nearly all rows apart: as the first it keeps the index's upper pages small, and the mapping of
+    -- any issuer lies beside an issuer's own.
+    PRIMARY KEY (value, claim, issuer)
 );
 CREATE INDEX jwt_key_mappings_key ON jwt_key_mappings (key_id);
