@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -109,5 +110,19 @@ func checkPlan(t *testing.T, name, plan string, indexes []string) {
 	}
 	if !used[indexes[0]] {
 		t.Errorf("%s does not use %s:\n%s", name, indexes[0], plan)
+	}
+}
+
+// Over millions of rows PostgreSQL takes a registration for one that is worth compiling, which takes longer than all else.
+func TestWithoutJIT(t *testing.T) {
+	url := pgtest.Start(t).NewDatabase(t)
+	s, err := Open(t.Context(), Options{URL: url, Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var jit string
+	if err := s.pool.QueryRow(t.Context(), "SHOW jit").Scan(&jit); err != nil || jit != "off" {
+		t.Errorf("jit is %q: %v", jit, err)
 	}
 }
