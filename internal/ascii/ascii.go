@@ -2,8 +2,13 @@
 // not cost more than to read it.
 package ascii
 
+import "unicode/utf8"
+
 // Only reports whether the text is ASCII.
 func Only(text string) bool { return !anyWord(text, foreign) }
+
+// UTF8 reports whether the text is UTF-8, and at once where it is ASCII.
+func UTF8(text string) bool { return Only(text) || utf8.ValidString(text) }
 
 // Printable reports whether the text is printable ASCII, which a space is and a control character is not.
 func Printable(text string) bool { return !anyWord(text, unprintable) }

@@ -3,6 +3,7 @@ package ascii_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/extauthz/extauthz/internal/ascii"
 )
@@ -23,6 +24,7 @@ func compare(t *testing.T, text string) {
 		"Only":      {ascii.Only(text), plain(text, func(c byte) bool { return c < 0x80 })},
 		"Printable": {ascii.Printable(text), plain(text, func(c byte) bool { return c >= ' ' && c < 0x7f })},
 		"Lower":     {ascii.Lower(text), plain(text, func(c byte) bool { return c < 0x80 && (c < 'A' || c > 'Z') })},
+		"UTF8":      {ascii.UTF8(text), utf8.ValidString(text)},
 		"Dashed":    {ascii.Dashed(text), plain(text, func(c byte) bool { return c < 0x80 && (c < 'A' || c > 'Z') && c != '_' })},
 	} {
 		if got[0] != got[1] {

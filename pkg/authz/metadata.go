@@ -1,8 +1,6 @@
 package authz
 
 import (
-	"unicode/utf8"
-
 	"github.com/extauthz/extauthz/internal/ascii"
 	"github.com/extauthz/extauthz/pkg/authz/wire"
 	"github.com/extauthz/extauthz/pkg/teams"
@@ -13,7 +11,7 @@ import (
 func addMetadata(out *wire.Response, d *Decision) {
 	out.Metadata()
 	set := func(name, value string) {
-		if value != "" && (ascii.Only(value) || utf8.ValidString(value)) { // anything else cannot be sent
+		if value != "" && ascii.UTF8(value) { // anything else cannot be sent
 			out.Text(name, value)
 		}
 	}

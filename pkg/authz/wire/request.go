@@ -9,7 +9,6 @@ package wire
 import (
 	"cmp"
 	"errors"
-	"unicode/utf8"
 	"unsafe"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -278,7 +277,7 @@ func readEntry(data []byte, entries map[string]string) (map[string]string, error
 
 func text(value []byte) (string, error) {
 	text := share(value)
-	if !ascii.Only(text) && !utf8.ValidString(text) {
+	if !ascii.UTF8(text) {
 		return "", errUTF8
 	}
 	return text, nil
