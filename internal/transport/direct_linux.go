@@ -50,11 +50,10 @@ func (c *directConn) Write(from []byte) (int, error) {
 
 // explain gives an error the form that package net's own have.
 func (c *directConn) explain(op string, err error) error {
-	var failed *net.OpError
-	switch {
-	case err == nil || errors.Is(err, io.EOF):
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
-	case errors.As(err, &failed):
+	}
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
 		failed.Op = op
 		return failed
 	}

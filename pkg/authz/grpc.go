@@ -38,6 +38,10 @@ const (
 	keepaliveTime      = 30 * time.Second
 	minClientPing      = 5 * time.Second
 	maxHeaderListBytes = 64 << 10
+	// streamWindow and connectionWindow are how much a peer may send that was not read yet, in bytes. Of windows that adapt,
+	// a connection's would become 16 MiB, and each check that comes alone is answered with a ping, to measure by.
+	streamWindow     = 256 << 10
+	connectionWindow = 1 << 20
 	// streamWorkers is how many goroutines wait for checks. Their stacks have grown once and for all; a goroutine for each
 	// check, which gRPC makes when they are all busy, would grow its own, at a quarter of the check's cost.
 	streamWorkers = 64
@@ -50,6 +54,8 @@ func NewGRPCServer(s *Server, checks *health.Server, o GRPCOptions) *grpc.Server
 		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(maxHeaderListBytes),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     connectionIdle,
