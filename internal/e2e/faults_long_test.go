@@ -18,5 +18,7 @@ var (
 
 // form is how much TestFaults does.
 func form() extent {
-	return extent{all: true, only: *only, checks: *checks, most: *most, hold: 3 * time.Second, drain: "5s"}
+	return extent{
+		all: true, only: *only, checks: *checks, most: *most, hold: 3 * time.Second, drain: "5s", checkTimeout: "1s", storeTimeout: 300 * time.Millisecond,
+	}
 }

@@ -21,6 +21,9 @@ type extent struct {
 	perSecond int
 	hold      time.Duration // of each fault
 	drain     string        // the replicas' drain_delay
+	// checkTimeout and storeTimeout are the replicas' bounds.
+	checkTimeout string
+	storeTimeout time.Duration
 }
 
 // inFlight is how many requests are sent at a time.
@@ -57,7 +60,7 @@ var mishaps = []fault{
 	},
 	{
 		name: "PostgreSQL is slower than store.timeout", store: true, writes: true, lag: outlived,
-		cause: func(w *world) { w.proxy.Slow(400*time.Millisecond, faultproxy.All) },
+		cause: func(w *world) { w.proxy.Slow(form().storeTimeout+form().storeTimeout/3, faultproxy.All) },
 		heal:  func(w *world) { w.proxy.Heal() },
 	},
 	{

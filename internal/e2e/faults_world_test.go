@@ -87,7 +87,7 @@ func newWorld(t *testing.T, p plan) *world {
 		"log: {allow_sample_rate: 0.001}\n"
 	w.site = newSite(t, store, plan{
 		config: config + p.config, issuers: issuers, resources: w.declare(), servers: -1, drainDelay: form().drain,
-		checkTimeout: cmp.Or(p.checkTimeout, "1s"), storeTimeout: cmp.Or(p.storeTimeout, "300ms"),
+		checkTimeout: cmp.Or(p.checkTimeout, form().checkTimeout), storeTimeout: cmp.Or(p.storeTimeout, form().storeTimeout.String()),
 	})
 	w.quiet = true
 	for range replicaCount {
