@@ -126,7 +126,8 @@ func (w *Writer) take(before []byte) []byte {
 func (w *Writer) handed(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.handing = false; err != nil {
+	w.handing = false
+	if err != nil {
 		w.err, w.pending = err, nil
 		w.changed.Broadcast()
 	}
