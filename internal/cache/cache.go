@@ -19,7 +19,7 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// Options configure a [Cache]. All fields but ServeStale, Feed and Now are required.
+// Options configure a [Cache]. All fields but Companion, CompanionTTL, ServeStale, Feed and Now are required.
 type Options[K comparable, V any] struct {
 	// Load reads a value from the store. An error that wraps NotFound is cached as absence; any other
 	// error is handed to the callers that wait and forgotten.
@@ -28,9 +28,12 @@ type Options[K comparable, V any] struct {
 	NotFound error
 	// Digest names the key to [Cache.Changed], with [Digest].
 	Digest func(K) uint64
-	// TTL and AbsentTTL are how long a value and an absence are served. They count from the load and
-	// do not slide: a revoked grant must not live on by being used.
-	TTL, AbsentTTL time.Duration
+	// Companion names a second row that was read into a value, as Digest names the key's own; false means that there is
+	// none. A change of either row forgets the value. nil means that no value has one.
+	Companion func(V) (uint64, bool)
+	// TTL and AbsentTTL are how long a value and an absence are served, CompanionTTL how long a value with a companion is
+	// at the most. They count from the load and do not slide: a revoked grant must not live on by being used.
+	TTL, AbsentTTL, CompanionTTL time.Duration
 	// ServeStale is how much longer a value or an absence is served while it cannot be loaded anew; 0
 	// means no longer than its time to live.
 	ServeStale time.Duration
@@ -81,13 +84,14 @@ type Cache[K comparable, V any] struct {
 
 // entry is one cached value, or absence. There are millions: what can be told from the rest is not in it.
 type entry[K comparable, V any] struct {
-	owner   *Cache[K, V]
-	key     K
-	value   V
-	absence *error        // the loader's; nil if there is a value
-	loaded  time.Duration // on the feed's clock
-	digest  uint64
-	since   atomic.Uint64 // with the digest the era, whose beginning moves on while it is seen to last
+	owner     *Cache[K, V]
+	key       K
+	value     V
+	absence   *error        // the loader's; nil if there is a value
+	loaded    time.Duration // on the feed's clock
+	digest    uint64
+	companion uint64        // its digest; the entry's own if there is none
+	since     atomic.Uint64 // with each digest an era, whose beginning moves on while it is seen to last
 }
 
 // flight is a load under way. It is the current one for its key while the flights map holds it and its
@@ -128,6 +132,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, Origin, error) {
 	if kept != nil {
 		return c.answer(kept, Cached)
 	}
+	came := c.changes.Load()
 	e, fresh := c.lookup(key)
 	if fresh {
 		c.keep(near, e)
@@ -137,7 +142,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (V, Origin, error) {
 	if loaded != nil {
 		return c.answer(loaded, Cached)
 	}
-	return c.wait(ctx, key, f, e != nil)
+	return c.wait(ctx, key, f, came, e != nil)
 }
 
 func (c *Cache[K, V]) answer(e *entry[K, V], origin Origin) (V, Origin, error) {
@@ -173,8 +178,11 @@ func (c *Cache[K, V]) fresh(e *entry[K, V], now time.Duration) bool {
 
 // expires is when an entry's time to live ends, on the feed's clock.
 func (c *Cache[K, V]) expires(e *entry[K, V]) time.Duration {
-	if e.absence != nil {
+	switch {
+	case e.absence != nil:
 		return e.loaded + c.options.AbsentTTL
+	case e.companion != e.digest:
+		return e.loaded + min(c.options.TTL, c.options.CompanionTTL)
 	}
 	return e.loaded + c.options.TTL
 }
@@ -198,13 +206,20 @@ func (c *Cache[K, V]) join(ctx context.Context, key K) (*flight[V], *entry[K, V]
 }
 
 // wait returns the flight's result. If that is a failure, or if it is long in coming, the old entry is served in
-// its place, unless it was invalidated meanwhile.
-func (c *Cache[K, V]) wait(ctx context.Context, key K, f *flight[V], hasOld bool) (V, Origin, error) {
+// its place, unless it was invalidated meanwhile. The caller came when there had been so many changes.
+func (c *Cache[K, V]) wait(ctx context.Context, key K, f *flight[V], came uint64, hasOld bool) (V, Origin, error) {
 	late, stop := patience(ctx, hasOld)
 	defer stop()
 	for {
 		select {
 		case <-f.done:
+			if c.overtaken(f, came) {
+				var loaded *entry[K, V]
+				if f, loaded = c.join(ctx, key); loaded != nil {
+					return c.answer(loaded, Cached)
+				}
+				continue
+			}
 			if f.err == nil || errors.Is(f.err, c.options.NotFound) {
 				return f.value, Loaded, f.err
 			}
@@ -222,6 +237,23 @@ func (c *Cache[K, V]) wait(ctx context.Context, key K, f *flight[V], hasOld bool
 			return zero, Loaded, context.Cause(ctx)
 		}
 	}
+}
+
+// overtaken reports whether the flight's result may be too old for a caller who joined it: its companion, which nobody
+// knew before, has changed since the load began.
+func (c *Cache[K, V]) overtaken(f *flight[V], came uint64) bool {
+	companion := c.companion(f)
+	return companion != f.era.digest && f.era.since < came && !c.lasts(era{companion, f.era.since})
+}
+
+// companion returns the digest of the companion of the flight's result; the key's own if there is none.
+func (c *Cache[K, V]) companion(f *flight[V]) uint64 {
+	if f.err == nil && c.options.Companion != nil {
+		if digest, ok := c.options.Companion(f.value); ok {
+			return digest
+		}
+	}
+	return f.era.digest
 }
 
 // last returns what there is of the key now.
@@ -290,19 +322,19 @@ func (c *Cache[K, V]) finish(key K, f *flight[V], started time.Duration) {
 // store keeps the result, and nothing older beside it: an outage must not bring back a row that was seen to be
 // gone. The entry is of the era in which its load began, so that a change since then ends it.
 func (c *Cache[K, V]) store(key K, f *flight[V], started time.Duration) *ristretto.Cache[uint64, any] {
-	e := &entry[K, V]{owner: c, key: key, value: f.value, loaded: started, digest: f.era.digest}
+	e := &entry[K, V]{owner: c, key: key, value: f.value, loaded: started, digest: f.era.digest, companion: c.companion(f)}
 	e.since.Store(f.era.since)
-	part, other, ttl := c.space.present, c.space.absent, c.options.TTL
+	part, other := c.space.present, c.space.absent
 	switch {
 	case f.err == nil:
 	case errors.Is(f.err, c.options.NotFound):
 		absence := f.err
 		e.absence = &absence
-		part, other, ttl = other, part, c.options.AbsentTTL
+		part, other = other, part
 	default:
 		return nil
 	}
-	hash := maphash.Comparable(c.seed, key)
+	hash, ttl := maphash.Comparable(c.seed, key), c.expires(e)-e.loaded
 	other.Del(hash)
 	if ttl <= 0 {
 		part.Del(hash)

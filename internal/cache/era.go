@@ -39,7 +39,7 @@ func (c *Cache[K, V]) holds(e *entry[K, V]) bool {
 	if since == counted {
 		return true
 	}
-	if !c.lasts(era{e.digest, since}) {
+	if !c.lasts(era{e.digest, since}) || !c.lasts(era{e.companion, since}) {
 		return false
 	}
 	if noted == counted {

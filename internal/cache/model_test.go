@@ -17,6 +17,7 @@ import (
 // The bounds of the cache under the model. No two deadlines fall on one instant: which comes first would be chance.
 const (
 	modelTTL       = 30 * time.Second
+	modelShortTTL  = 11 * time.Second // of values with a companion
 	modelAbsentTTL = 2 * time.Second
 	modelStale     = 20 * time.Second
 	modelBlind     = 3 * time.Second
@@ -51,7 +52,7 @@ func TestModel(t *testing.T) {
 
 type model struct {
 	t     *rapid.T
-	cache *cache.Cache[string, int]
+	cache *cache.Cache[string, row]
 	feed  *cache.Feed
 	near  [2]cache.Near // of two callers
 
@@ -60,10 +61,10 @@ type model struct {
 	down    bool
 	loads   []*load
 
-	floor     map[string]int // per key: the last commit that the cache was told of, or that it gave to somebody
+	floor     map[string]floor
 	overlaps  map[string]int // per key: loads that began beside an older one, which may then read more than they
 	connected bool
-	untold    []string // keys of commits that will be told
+	untold    []told // commits that will be told
 	ended     atomic.Bool
 }
 
@@ -73,6 +74,32 @@ type commit struct {
 	found bool
 }
 
+// row is what the cache gets: the number of its commit, and the name of its companion. "" is none.
+type row struct {
+	commit    int
+	companion string
+}
+
+func (r row) digest() (uint64, bool) { return digest(r.companion), r.companion != "" }
+
+// floor is the last commit of a key that the cache was told of, or that it gave to somebody. An absence has no companion: to
+// be told by it is nothing to an absence.
+type floor struct{ value, absence int }
+
+func (f floor) atLeast(state int, absence bool) floor {
+	f.value = max(f.value, state)
+	if absence {
+		f.absence = max(f.absence, state)
+	}
+	return f
+}
+
+// companions are of the rows that have one. A commit may be told as its own.
+var companions = map[string]string{"a": "a's"}
+
+// told is how a commit is told: by its key or its companion's.
+type told struct{ key, name string }
+
 // load is a load under way. Each send on next lets it take one step: read, return.
 type load struct {
 	key  string
@@ -81,14 +108,15 @@ type load struct {
 
 func newModel(t *rapid.T, bubble *testing.T) *model {
 	m := &model{
-		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]int{}, overlaps: map[string]int{},
+		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]floor{}, overlaps: map[string]int{},
 		history: map[string][]commit{"a": {{found: true}}, "b": {{found: false}}},
 	}
 	m.feed.Open(time.Now())
-	m.cache = cache.New(cache.Options[string, int]{
+	m.cache = cache.New(cache.Options[string, row]{
 		Load: m.load, NotFound: errAbsent, Feed: m.feed,
 		Digest: digest, TTL: modelTTL, AbsentTTL: modelAbsentTTL, ServeStale: modelStale,
-		Space: roomFor(bubble, 100, 100), Size: noMore, LoadTimeout: modelTimeout,
+		Companion: row.digest, CompanionTTL: modelShortTTL,
+		Space: roomFor(bubble, 100, 100), Size: func(string, row) int { return 0 }, LoadTimeout: modelTimeout,
 	})
 	return m
 }
@@ -102,8 +130,8 @@ func (m *model) end() {
 }
 
 // load reads the row as the database does: it sees what is committed when it reads, whatever happens before it
-// returns. The value of a row is the number of its commit.
-func (m *model) load(ctx context.Context, key string) (int, error) {
+// returns.
+func (m *model) load(ctx context.Context, key string) (row, error) {
 	l := &load{key: key, next: make(chan struct{})}
 	beside := len(m.underWay(key)) > 0
 	m.mu.Lock()
@@ -114,20 +142,20 @@ func (m *model) load(ctx context.Context, key string) (int, error) {
 	m.mu.Unlock()
 	defer m.forget(l)
 	if !l.step(ctx) {
-		return 0, ctx.Err()
+		return row{}, ctx.Err()
 	}
 	m.mu.Lock()
 	history, down := m.history[key], m.down
 	m.mu.Unlock()
 	switch {
 	case !l.step(ctx):
-		return 0, ctx.Err()
+		return row{}, ctx.Err()
 	case down:
-		return 0, errDown
+		return row{}, errDown
 	case !history[len(history)-1].found:
-		return 0, errAbsent
+		return row{}, errAbsent
 	}
-	return len(history) - 1, nil
+	return row{len(history) - 1, companions[key]}, nil
 }
 
 func (l *load) step(ctx context.Context) bool {
@@ -186,6 +214,9 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.advanceAll(key)
 			m.commit(t, key)
 			time.Sleep(rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "pause"))
+			if rapid.Bool().Draw(t, "another") {
+				m.ask(key)
+			}
 			m.advanceAll(key)
 		},
 		"tell":    func(*rapid.T) { m.tell(1) },
@@ -199,7 +230,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"forget all": func(*rapid.T) {
 			m.cache.InvalidateAll()
 			for key := range m.history {
-				m.know(key, len(m.history[key])-1)
+				m.know(told{key, key}, len(m.history[key])-1)
 			}
 		},
 		"time": func(t *rapid.T) {
@@ -237,40 +268,46 @@ func (m *model) commit(t *rapid.T, key string) {
 	if news == "never" {
 		m.connected, m.untold = false, nil
 	}
-	m.write(key, found)
+	name := m.write(t, key, found)
 	switch news {
 	case "now":
 		m.tell(len(m.untold))
 	case "ours":
-		m.cache.Invalidate(key)
-		m.know(key, len(m.history[key])-1)
+		m.cache.Changed([]uint64{digest(name)})
+		m.know(told{key, name}, len(m.history[key])-1)
 	}
 }
 
-func (m *model) write(key string, found bool) {
+// write returns what the commit is told as: where the row was there before and still is, it may be its companion's.
+func (m *model) write(t *rapid.T, key string, found bool) (name string) {
+	name = key
+	if before := m.history[key]; companions[key] != "" && found && before[len(before)-1].found && rapid.Bool().Draw(t, "companion") {
+		name = companions[key]
+	}
 	time.Sleep(time.Microsecond) // no two events are at once
 	m.mu.Lock()
 	m.history[key] = append(m.history[key], commit{time.Now(), found})
 	m.mu.Unlock()
 	if m.connected {
-		m.untold = append(m.untold, key)
+		m.untold = append(m.untold, told{key, name})
 	}
 	time.Sleep(time.Microsecond)
+	return name
 }
 
 // tell tells the cache of the oldest commits that it has not been told of, at most so many.
 func (m *model) tell(most int) {
 	for ; most > 0 && len(m.untold) > 0; most-- {
-		key := m.untold[0]
+		next := m.untold[0]
 		m.untold = m.untold[1:]
-		m.cache.Changed([]uint64{digest(key)})
-		told := len(m.history[key]) - 1
+		m.cache.Changed([]uint64{digest(next.name)})
+		state := len(m.history[next.key]) - 1
 		for _, other := range m.untold {
-			if other == key {
-				told--
+			if other.key == next.key {
+				state--
 			}
 		}
-		m.know(key, told)
+		m.know(next, state)
 	}
 }
 
@@ -282,7 +319,7 @@ func (m *model) confirm(t *rapid.T) {
 	}
 	began, told := time.Now(), len(m.untold)
 	if rapid.Bool().Draw(t, "with a commit") {
-		m.write(modelKeys.Draw(t, "key"), rapid.Bool().Draw(t, "found"))
+		m.write(t, modelKeys.Draw(t, "key"), rapid.Bool().Draw(t, "found"))
 	}
 	time.Sleep(rapid.SampledFrom([]time.Duration{0, 2 * time.Second}).Draw(t, "trip"))
 	m.tell(told)
@@ -290,10 +327,10 @@ func (m *model) confirm(t *rapid.T) {
 }
 
 // know notes that from here on nobody may get an older state of the row.
-func (m *model) know(key string, state int) {
+func (m *model) know(by told, state int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.floor[key] = max(m.floor[key], state)
+	m.floor[by.key] = m.floor[by.key].atLeast(state, by.name == by.key)
 }
 
 // ask asks the cache as nobody.
@@ -314,32 +351,37 @@ func (m *model) askAs(key string, caller int) {
 		if m.ended.Load() || err != nil && !errors.Is(err, errAbsent) {
 			return // a failure is never wrong
 		}
-		state, ok := m.permitted(key, floor, asked, value, origin, err != nil)
+		state, ok := m.permitted(key, floor, asked, value.commit, origin, err != nil)
 		if !ok {
-			m.t.Errorf("%s, asked %s ago: got %d, origin %d, %v; not to be older than commit %d", key, time.Since(asked), value, origin, err, floor)
+			m.t.Errorf("%s, asked %s ago: got %+v, origin %d, %v; not to be older than commit %+v", key, time.Since(asked), value, origin, err, floor)
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if overlaps == m.overlaps[key] {
-			m.floor[key] = max(m.floor[key], state)
+			m.floor[key] = m.floor[key].atLeast(state, true)
 		}
 	}()
 	synctest.Wait()
 }
 
 // permitted returns the oldest state of the row that is the answer and not too old.
-func (m *model) permitted(key string, floor int, asked time.Time, value int, origin cache.Origin, absent bool) (state int, ok bool) {
+func (m *model) permitted(key string, floor floor, asked time.Time, value int, origin cache.Origin, absent bool) (state int, ok bool) {
 	oldest := asked.Add(-max(modelBlind, modelTimeout)) // a load may have been under way
 	switch {
 	case origin == cache.Stale && absent:
 		oldest = time.Now().Add(-modelAbsentTTL - modelStale)
+	case origin == cache.Stale && companions[key] != "":
+		oldest = time.Now().Add(-modelShortTTL - modelStale)
 	case origin == cache.Stale:
 		oldest = time.Now().Add(-modelTTL - modelStale)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	history := m.history[key]
-	for n := floor; n < len(history); n++ {
+	history, n := m.history[key], floor.value
+	if absent {
+		n = floor.absence
+	}
+	for ; n < len(history); n++ {
 		replaced := n+1 < len(history) && history[n+1].at.Before(oldest)
 		if history[n].found != absent && (absent || n == value) && !replaced {
 			return n, true

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"context"
+	"errors"
 	"time"
 	"unique"
 
@@ -13,7 +14,7 @@ import (
 
 // CacheOptions bound the caches of a [Cached] store. All but ServeStale and Feed are required.
 type CacheOptions struct {
-	MappingTTL  time.Duration // of mappings
+	MappingTTL  time.Duration // of mappings; of one that is kept with its key no longer than KeyTTL
 	AbsentTTL   time.Duration // of the absence of a mapping
 	KeyTTL      time.Duration
 	Space       *cache.Space  // where the rows are kept; it outlives the caches
@@ -42,13 +43,14 @@ func NewCached(store Store, o CacheOptions) *Cached {
 			return known.slim(key, id, ""), nil
 		}, NotFound: teams.ErrNotFound, TTL: o.KeyTTL, AbsentTTL: o.KeyTTL,
 		Space: o.Space, Size: known.keySize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
-		Digest: func(id keys.ID) uint64 { return cache.Digest(string(id)) },
+		Digest: keyDigest,
 	})
 	mappings := cache.New(cache.Options[Subject, kept]{
 		Load: func(ctx context.Context, subject Subject) (kept, error) {
 			return loadBoth(ctx, store, byID, known, subject)
 		}, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
-		Space: o.Space, Size: keptSize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
+		Companion: kept.ownDigest, CompanionTTL: o.KeyTTL,
+		Space: o.Space, Size: known.keptSize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		// Without the issuer: a mapping for any issuer counts for the callers of each.
 		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
 	})
@@ -58,20 +60,46 @@ func NewCached(store Store, o CacheOptions) *Cached {
 // kept is what is kept of a mapping: the rest is in the subject that it is kept for.
 type kept struct {
 	keyID                             keys.ID
+	own                               *keys.Key // the key, where a registration made both: nobody else asks for it
 	anyIssuer, active, autoRegistered bool
 }
 
-func (k kept) mapping(of Subject) Mapping {
+// found is a mapping, and the key that it names if that is kept with it.
+type found struct {
+	Mapping
+	own    *keys.Key
+	origin cache.Origin
+}
+
+func (k kept) found(of Subject, origin cache.Origin) found {
 	if k.anyIssuer {
 		of.Issuer = ""
 	}
-	return Mapping{Issuer: of.Issuer, Claim: of.Claim, Value: of.Value, KeyID: k.keyID, Active: k.active, AutoRegistered: k.autoRegistered}
+	m := Mapping{Issuer: of.Issuer, Claim: of.Claim, Value: of.Value, KeyID: k.keyID, Active: k.active, AutoRegistered: k.autoRegistered}
+	return found{m, k.own, origin}
 }
 
-// keptSize leaves out the issuer and the claim, which are the configuration's.
-func keptSize(s Subject, k kept) int { return cache.TextBytes(s.Value) + cache.TextBytes(k.keyID) }
+// ownDigest makes a mapping that has its key with it as short-lived as the key.
+func (k kept) ownDigest() (uint64, bool) {
+	if k.own == nil {
+		return 0, false
+	}
+	return keyDigest(k.own.ID), true
+}
 
-// loadBoth loads a mapping, and keeps the key if it comes along: whoever asks for the one asks for the other next.
+func keyDigest(id keys.ID) uint64 { return cache.Digest(string(id)) }
+
+// keptSize leaves out the issuer and the claim, which are the configuration's.
+func (l *lists) keptSize(s Subject, k kept) int {
+	total := cache.TextBytes(s.Value) + cache.TextBytes(k.keyID)
+	if k.own != nil {
+		total += l.keySize(k.keyID, k.own)
+	}
+	return total
+}
+
+// loadBoth loads a mapping and, if it was registered or the key comes along, its key: whoever asks for the one asks for the
+// other next.
 func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], known *lists, subject Subject) (kept, error) {
 	began := byID.Now()
 	m, key, err := store.Lookup(ctx, subject)
@@ -79,9 +107,20 @@ func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys
 		return kept{}, err
 	}
 	k := kept{keyID: m.KeyID, anyIssuer: m.Issuer == "", active: m.Active, autoRegistered: m.AutoRegistered}
-	if key != nil {
-		k.keyID = same(m.KeyID, key.ID)
-		byID.Add(key.ID, known.slim(key, key.ID, teams.UserID(subject.Value)), began)
+	if key == nil && m.AutoRegistered {
+		if key, err = store.Key(ctx, m.KeyID); err != nil && !errors.Is(err, teams.ErrNotFound) {
+			return kept{}, err
+		}
+	}
+	if key == nil {
+		return k, nil
+	}
+	k.keyID = same(m.KeyID, key.ID)
+	key = known.slim(key, key.ID, teams.UserID(subject.Value))
+	if m.AutoRegistered && key.AutoRegistered {
+		k.own = key
+	} else {
+		byID.Add(key.ID, key, began)
 	}
 	return k, nil
 }
@@ -134,7 +173,10 @@ func (c *Cached) Close() {
 func (c *Cached) MappingsChanged(digests []uint64) { c.mappings.Changed(digests) }
 
 // KeysChanged forgets the keys whose ids have these digests; none means all keys.
-func (c *Cached) KeysChanged(digests []uint64) { c.keys.Changed(digests) }
+func (c *Cached) KeysChanged(digests []uint64) {
+	c.keys.Changed(digests)
+	c.mappings.Changed(digests) // those that have the key with them
+}
 
 // Changed forgets everything.
 func (c *Cached) Changed() {
@@ -142,19 +184,19 @@ func (c *Cached) Changed() {
 	c.KeysChanged(nil)
 }
 
-// Lookup implements [Store]. No key comes along: [Cached.Key] has it.
+// Lookup implements [Store].
 func (c *Cached) Lookup(ctx context.Context, subject Subject) (*Mapping, *keys.Key, error) {
-	m, _, err := c.mapping(ctx, subject)
+	m, err := c.mapping(ctx, subject)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &m, nil, nil
+	return &m.Mapping, m.own, nil
 }
 
 // mapping is Lookup, and where the answer comes from.
-func (c *Cached) mapping(ctx context.Context, subject Subject) (Mapping, cache.Origin, error) {
+func (c *Cached) mapping(ctx context.Context, subject Subject) (found, error) {
 	k, origin, err := get(ctx, c.mappings, subject)
-	return k.mapping(subject), origin, err
+	return k.found(subject, origin), err
 }
 
 // get notes the use of a row that is stale.
@@ -167,7 +209,7 @@ func get[K comparable, V any](ctx context.Context, c *cache.Cache[K, V], key K) 
 }
 
 // ForgetKey forgets a cached key.
-func (c *Cached) ForgetKey(id keys.ID) { c.keys.Invalidate(id) }
+func (c *Cached) ForgetKey(id keys.ID) { c.KeysChanged([]uint64{keyDigest(id)}) }
 
 func (c *Cached) forget(subject Subject) { c.mappings.Invalidate(subject) }
 
@@ -184,7 +226,7 @@ func (c *Cached) key(ctx context.Context, id keys.ID) (*keys.Key, cache.Origin, 
 
 // Touch implements [Store].
 func (c *Cached) Touch(ctx context.Context, id keys.ID, idleExpiresAt time.Time) error {
-	defer c.keys.Invalidate(id)
+	defer c.ForgetKey(id)
 	return c.store.Touch(ctx, id, idleExpiresAt)
 }
 
@@ -198,7 +240,7 @@ func (c *Cached) Register(ctx context.Context, subject Subject, key *keys.Key, m
 func (c *Cached) Rebind(ctx context.Context, subject Subject, old keys.ID, key *keys.Key, maxTeamKeys int) (*Mapping, error) {
 	defer func() {
 		c.forget(subject)
-		c.keys.Invalidate(old)
+		c.ForgetKey(old)
 	}()
 	return c.store.Rebind(ctx, subject, old, key, maxTeamKeys)
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/extauthz/extauthz/internal/cache"
+	"github.com/extauthz/extauthz/internal/cache/cachetest"
 	"github.com/extauthz/extauthz/internal/resource"
 	"github.com/extauthz/extauthz/pkg/keys"
 	"github.com/extauthz/extauthz/pkg/mapping"
@@ -28,6 +30,61 @@ func TestOwnWritesAreSeen(t *testing.T) {
 	f.want(r, err, mapping.SourceAutoRegister, nil)
 	if key, err := f.cached.Key(t.Context(), old.ID); err != nil || !key.Blocked {
 		t.Errorf("after the rebind: %+v, %v", key, err)
+	}
+}
+
+// A mapping and the key that were registered together are one entry: a change of either is a change of both.
+func TestRegisteredKeyIsKeptWithItsMapping(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	r, err := f.as("c", "a")
+	key := *f.want(r, err, mapping.SourceAutoRegister, nil)
+	for name, change := range map[string]func(){
+		"a change of the key": func() { f.cached.KeysChanged([]uint64{cache.Digest(string(key.ID))}) },
+		"of the mapping":      func() { f.cached.MappingsChanged([]uint64{cache.Digest("client_id", "c")}) },
+		"of all keys":         func() { f.cached.KeysChanged(nil) },
+		"its use":             func() { _ = f.cached.Touch(t.Context(), key.ID, f.now) },
+	} {
+		key.Alias = "after " + name
+		f.apply(&resource.Set{Keys: []resource.Key{{Key: key}}})
+		change()
+		mappings, keys := f.store.mappings, f.store.keys
+		for range 3 {
+			r, err := f.as("c", "a")
+			if got := f.want(r, err, mapping.SourceMapping, nil); got.Alias != key.Alias {
+				t.Errorf("after %s: the key is what it was", name)
+			}
+		}
+		if mappings, keys := f.store.mappings-mappings, f.store.keys-keys; mappings != 1 || keys != 1 {
+			t.Errorf("after %s: %d look-ups of the mapping and %d of the key; want one of each", name, mappings, keys)
+		}
+	}
+	f.cached.KeysChanged([]uint64{cache.Digest("another")})
+	before := f.store.mappings
+	if _, err := f.as("c", "a"); err != nil || f.store.mappings != before {
+		t.Errorf("another key's change was taken for this one's: %v", err)
+	}
+}
+
+// Such an entry lives no longer than a key.
+func TestRegisteredMappingLivesAsItsKey(t *testing.T) {
+	f := newFixture(t, mapping.AutoRegister)
+	f.cached = mapping.NewCached(f.store, mapping.CacheOptions{
+		MappingTTL: time.Hour, AbsentTTL: time.Hour, KeyTTL: time.Nanosecond, Space: cachetest.Space(t), LoadTimeout: time.Minute,
+	})
+	t.Cleanup(f.cached.Close)
+	r, err := f.as("c", "a")
+	f.want(r, err, mapping.SourceAutoRegister, nil)
+	f.apply(mapped("operator's", operatorsKey("a"), true))
+	for client, want := range map[string]struct{ mappings, keys int }{"c": {3, 3}, "operator's": {1, 3}} {
+		mappings, keys := f.store.mappings, f.store.keys
+		for range 3 {
+			if _, err := f.as(client, "a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if mappings, keys := f.store.mappings-mappings, f.store.keys-keys; mappings != want.mappings || keys != want.keys {
+			t.Errorf("%s: %d look-ups of the mapping and %d of the key; want %+v", client, mappings, keys, want)
+		}
 	}
 }
 

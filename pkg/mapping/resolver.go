@@ -153,10 +153,10 @@ func (r *Resolver) Resolve(ctx context.Context, who Claimant, id *teams.Identity
 	if !who.usable {
 		return rule.claimMissing(ctx)
 	}
-	found, origin, err := r.lookup(ctx, who.subject, rule.NoMatch)
+	m, err := r.lookup(ctx, who.subject, rule.NoMatch)
 	switch {
 	case err == nil:
-		return r.use(ctx, who.subject, found, origin, caller{id, member}, rule)
+		return r.use(ctx, who.subject, m, caller{id, member}, rule)
 	case errors.Is(err, teams.ErrNotFound):
 		found, err := r.noMatch(ctx, who.subject, member, rule)
 		return rule.shadowed(ctx, found, err)
@@ -189,25 +189,25 @@ func (r *Rule) claimMissing(ctx context.Context) (Result, error) {
 // lookup asks the cache, then the store. An absence that is about to become a registration is
 // read anew: a mapping may have been made since, for this issuer or for all. While the store fails there is
 // none: the absence is forgotten first, and cannot be served stale.
-func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m Mapping, origin cache.Origin, err error) {
+func (r *Resolver) lookup(ctx context.Context, subject Subject, policy NoMatch) (m found, err error) {
 	if r.store == nil {
-		return Mapping{}, cache.Loaded, teams.ErrNotFound
+		return found{}, teams.ErrNotFound
 	}
-	m, origin, err = r.store.mapping(ctx, subject)
-	if origin != cache.Loaded && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
-		if origin == cache.Cached && !r.rate.Left(subject.Issuer) {
-			return Mapping{}, origin, errRate // it could not register: the store need not be asked
+	m, err = r.store.mapping(ctx, subject)
+	if m.origin != cache.Loaded && policy == AutoRegister && errors.Is(err, teams.ErrNotFound) {
+		if m.origin == cache.Cached && !r.rate.Left(subject.Issuer) {
+			return found{}, errRate // it could not register: the store need not be asked
 		}
 		r.store.forget(subject)
-		m, origin, err = r.store.mapping(ctx, subject)
+		m, err = r.store.mapping(ctx, subject)
 	}
 	if record := trace.From(ctx); record.Explaining() {
-		record.Add("mapping", "look-up of %s=%q: %s (%s)", subject.Claim, subject.Value, outcomeOf(m, err), from(origin))
+		record.Add("mapping", "look-up of %s=%q: %s (%s)", subject.Claim, subject.Value, outcomeOf(m, err), from(m.origin))
 	}
-	return m, origin, err
+	return m, err
 }
 
-func outcomeOf(m Mapping, err error) string {
+func outcomeOf(m found, err error) string {
 	switch {
 	case err != nil:
 		return err.Error()
@@ -259,7 +259,7 @@ func (r *Resolver) register(ctx context.Context, subject Subject, member teams.M
 	if key != nil && m.Active {
 		return result(*m, key, SourceAutoRegister), nil
 	}
-	return r.key(ctx, *m, SourceAutoRegister)
+	return r.key(ctx, found{Mapping: *m}, SourceAutoRegister)
 }
 
 // newKey makes the row of a new key. Its text is sealed or dropped here: nobody presents an
@@ -303,12 +303,12 @@ type caller struct {
 	member teams.Membership
 }
 
-func (r *Resolver) use(ctx context.Context, subject Subject, m Mapping, origin cache.Origin, c caller, rule *Rule) (Result, error) {
+func (r *Resolver) use(ctx context.Context, subject Subject, m found, c caller, rule *Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
-	if err == nil && origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
+	if err == nil && m.origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
 		// Another replica may have bound the caller to a new key since this mapping was cached.
 		r.store.forget(subject)
-		if m, _, err = r.store.mapping(ctx, subject); err != nil {
+		if m, err = r.store.mapping(ctx, subject); err != nil {
 			return Result{}, err
 		}
 		result, err = r.key(ctx, m, SourceMapping)
@@ -319,24 +319,24 @@ func (r *Resolver) use(ctx context.Context, subject Subject, m Mapping, origin c
 	if rule.NoMatch != AutoRegister {
 		return Result{}, fmt.Errorf("%w: the caller has left the team that it was registered with", teams.ErrTeamNotMember)
 	}
-	return r.rebind(ctx, subject, m, c)
+	return r.rebind(ctx, subject, m.KeyID, c)
 }
 
-func (r *Resolver) rebind(ctx context.Context, subject Subject, m Mapping, c caller) (Result, error) {
+func (r *Resolver) rebind(ctx context.Context, subject Subject, old keys.ID, c caller) (Result, error) {
 	key, err := r.newKey(subject.Issuer, c.member)
 	if err != nil {
 		return Result{}, err
 	}
-	var rebound Mapping
+	var rebound found
 	err = r.rate.Do(subject.Issuer, func() error {
-		written, err := r.store.Rebind(ctx, subject, m.KeyID, key, r.config.MaxKeysPerTeam)
+		written, err := r.store.Rebind(ctx, subject, old, key, r.config.MaxKeysPerTeam)
 		if err == nil {
-			rebound = *written
+			rebound.Mapping = *written
 		}
 		return err
 	})
 	if errors.Is(err, ErrConflict) {
-		rebound, _, err = r.store.mapping(ctx, subject) // another replica was first: take its row, once
+		rebound, err = r.store.mapping(ctx, subject) // another replica was first: take its row, once
 	}
 	if err != nil {
 		return Result{}, err
@@ -370,11 +370,14 @@ func (r *Resolver) moved(found Result, c caller) bool {
 
 // key loads the key that a mapping names. A disabled mapping denies, whatever the no-match policy:
 // it is not the absence of one. So does a mapping whose key is gone.
-func (r *Resolver) key(ctx context.Context, m Mapping, source Source) (Result, error) {
+func (r *Resolver) key(ctx context.Context, m found, source Source) (Result, error) {
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
-	key, origin, err := r.store.key(ctx, m.KeyID)
+	key, origin, err := m.own, m.origin, error(nil)
+	if key == nil {
+		key, origin, err = r.store.key(ctx, m.KeyID)
+	}
 	if errors.Is(err, teams.ErrNotFound) {
 		return Result{}, fmt.Errorf("%w: its key does not exist", ErrDisabled)
 	}
@@ -382,7 +385,7 @@ func (r *Resolver) key(ctx context.Context, m Mapping, source Source) (Result, e
 		return Result{}, err
 	}
 	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(origin))
-	return result(m, key, source), nil
+	return result(m.Mapping, key, source), nil
 }
 
 func result(m Mapping, key *keys.Key, source Source) Result {
