@@ -114,9 +114,10 @@ scale: ## Measure PostgreSQL with ROWS (10 million) mappings: ten minutes or mor
 flood: ## The floods of unknown clients and keys at full size, without the race detector
 	go test -count=1 -run '^TestFloodOf' -v ./cmd/extauthz
 
-memory: ## What a process takes whose caches are full: with a million clients that have a key each, and with shared keys
+memory: ## What a process takes whose caches are full of a million clients: who registered, who share keys, who have an operator's each
 	go test -count=1 -run '^TestResident$$' -v ./cmd/extauthz -args -clients 1000000
 	go test -count=1 -run '^TestResident$$' -v ./cmd/extauthz -args -clients 1000000 -keys 10
+	go test -count=1 -run '^TestResident$$' -v ./cmd/extauthz -args -clients 1000000 -keys 1000000
 
 start: ## The time from exec to ready, with the binary as it is shipped
 	go test -count=1 -tags faults -run '^TestStart$$' -v ./internal/e2e

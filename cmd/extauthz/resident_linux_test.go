@@ -28,14 +28,15 @@ import (
 // The clients of TestResident are a 32nd of a million: the counters, whose number is a power of two, take as much of each.
 var (
 	residentClients = flag.Int("clients", 31_250, "clients of TestResident")
-	residentKeys    = flag.Int("keys", 0, "keys that they share; 0 means that each has one of its own")
+	residentKeys    = flag.Int("keys", 0, "an operator's keys that they have; 0 means that each has registered")
 )
 
 // residentVariable makes a test process the one that is measured.
 const residentVariable = "EXTAUTHZ_TEST_RESIDENT"
 
-// The budgets of TestResident are what a client of a million needs, with and without a key of its own.
-const residentOwnKey, residentSharedKey = 832, 432
+// The budgets of TestResident are what a client of a million needs: one that registered, one with an operator's key of its
+// own, and one of many with the same.
+const residentRegistered, residentOwnKey, residentSharedKey = 592, 1152, 448
 
 // residentBinary is what of the test binary itself is resident: it is no part of the limit.
 const residentBinary = 64 << 20
@@ -49,7 +50,7 @@ type registered struct {
 func (r registered) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	r.asked.Add(1)
 	name, own := s.Value, *residentKeys == 0
-	if !own {
+	if !own && *residentKeys < *residentClients {
 		name = strconv.Itoa(int(name[len(name)-1]) % *residentKeys)
 	}
 	id := keys.Secret("sk-" + name).ID()
@@ -76,8 +77,11 @@ func TestResident(t *testing.T) {
 }
 
 func fillCaches(t *testing.T) {
-	each := residentOwnKey
-	if *residentKeys > 0 {
+	each := residentRegistered
+	switch {
+	case *residentKeys >= *residentClients:
+		each = residentOwnKey
+	case *residentKeys > 0:
 		each = residentSharedKey
 	}
 	budget := max(*residentClients*each, 1<<20)

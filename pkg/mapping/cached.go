@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-	"unique"
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/internal/trace"
@@ -33,7 +32,7 @@ type Cached struct {
 
 // NewCached returns a cached store. Close releases the caches, not the store.
 func NewCached(store Store, o CacheOptions) *Cached {
-	known := newLists()
+	known := newShared()
 	byID := cache.New(cache.Options[keys.ID, *keys.Key]{
 		Load: func(ctx context.Context, id keys.ID) (*keys.Key, error) {
 			key, err := store.Key(ctx, id)
@@ -60,7 +59,7 @@ func NewCached(store Store, o CacheOptions) *Cached {
 // kept is what is kept of a mapping: the rest is in the subject that it is kept for.
 type kept struct {
 	keyID                             keys.ID
-	own                               *keys.Key // the key, where a registration made both: nobody else asks for it
+	own                               *registered // the key, where a registration made both: nobody else asks for it
 	anyIssuer, active, autoRegistered bool
 }
 
@@ -76,7 +75,10 @@ func (k kept) found(of Subject, origin cache.Origin) found {
 		of.Issuer = ""
 	}
 	m := Mapping{Issuer: of.Issuer, Claim: of.Claim, Value: of.Value, KeyID: k.keyID, Active: k.active, AutoRegistered: k.autoRegistered}
-	return found{m, k.own, origin}
+	if k.own == nil {
+		return found{m, nil, origin}
+	}
+	return found{m, k.own.key(k.keyID), origin}
 }
 
 // ownDigest makes a mapping that has its key with it as short-lived as the key.
@@ -84,23 +86,23 @@ func (k kept) ownDigest() (uint64, bool) {
 	if k.own == nil {
 		return 0, false
 	}
-	return keyDigest(k.own.ID), true
+	return keyDigest(k.keyID), true
 }
 
 func keyDigest(id keys.ID) uint64 { return cache.Digest(string(id)) }
 
 // keptSize leaves out the issuer and the claim, which are the configuration's.
-func (l *lists) keptSize(s Subject, k kept) int {
-	total := cache.TextBytes(s.Value) + cache.TextBytes(k.keyID)
+func (s *shared) keptSize(subject Subject, k kept) int {
+	total := cache.TextBytes(subject.Value) + cache.TextBytes(k.keyID)
 	if k.own != nil {
-		total += l.keySize(k.keyID, k.own)
+		total += s.registeredSize(subject, k.keyID, k.own)
 	}
 	return total
 }
 
 // loadBoth loads a mapping and, if it was registered or the key comes along, its key: whoever asks for the one asks for the
 // other next.
-func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], known *lists, subject Subject) (kept, error) {
+func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys.Key], known *shared, subject Subject) (kept, error) {
 	began := byID.Now()
 	m, key, err := store.Lookup(ctx, subject)
 	if err != nil {
@@ -118,7 +120,7 @@ func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys
 	k.keyID = same(m.KeyID, key.ID)
 	key = known.slim(key, key.ID, teams.UserID(subject.Value))
 	if m.AutoRegistered && key.AutoRegistered {
-		k.own = key
+		k.own = known.registered(key)
 	} else {
 		byID.Add(key.ID, key, began)
 	}
@@ -127,34 +129,22 @@ func loadBoth(ctx context.Context, store Store, byID *cache.Cache[keys.ID, *keys
 
 // slim returns the key with what it has in common with others kept once: the id that it is kept for is its mapping's, its
 // user is often who the subject is, and its team's other keys have the same team, organization and models.
-func (l *lists) slim(key *keys.Key, id keys.ID, user teams.UserID) *keys.Key {
-	shared := *key
-	shared.ID, shared.UserID = same(key.ID, id), same(key.UserID, user)
-	shared.TeamID, shared.OrganizationID = shareText(key.TeamID), shareText(key.OrganizationID)
-	shared.Models, shared.AllowedRoutes = l.share(id, key.Models), l.share(id, key.AllowedRoutes)
-	return &shared
+func (s *shared) slim(key *keys.Key, id keys.ID, user teams.UserID) *keys.Key {
+	slim := *key
+	slim.ID, slim.UserID = same(key.ID, id), same(key.UserID, user)
+	slim.TeamID, slim.OrganizationID = shareText(key.TeamID), shareText(key.OrganizationID)
+	slim.Models, slim.AllowedRoutes = s.list(id, key.Models), s.list(id, key.AllowedRoutes)
+	return &slim
 }
-
-// same is the known text if the own one is the same, so that one of them is kept: with a million cached clients that is a
-// hundred megabytes.
-func same[T ~string](own, known T) T {
-	if own == known {
-		return known
-	}
-	return own
-}
-
-// shareText returns the text that others have too, as long as somebody loads it now and then.
-func shareText[T ~string](text T) T { return unique.Make(text).Value() }
 
 // keySize counts every text: whether a key shares some of them is not known. But a key that is no credential has its id from
 // its mapping.
-func (l *lists) keySize(id keys.ID, key *keys.Key) int {
+func (s *shared) keySize(id keys.ID, key *keys.Key) int {
 	if key == nil {
 		return cache.TextBytes(id)
 	}
 	total := cache.ObjectBytes(*key) + cache.TextBytes(key.Alias) + cache.TextBytes(key.TeamID) + cache.TextBytes(key.UserID) +
-		cache.TextBytes(key.OrganizationID) + l.bytes(id, key.Models) + l.bytes(id, key.AllowedRoutes) + len(key.Sealed) +
+		cache.TextBytes(key.OrganizationID) + s.listBytes(id, key.Models) + s.listBytes(id, key.AllowedRoutes) + len(key.Sealed) +
 		key.Budget.Size() + key.Limits.Size()
 	if key.JWTOnly {
 		return total

@@ -44,7 +44,7 @@ func (e everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mappin
 // for, with the budget.
 func TestMemory(t *testing.T) {
 	for name, c := range map[string]struct{ models, clients, bytes int }{
-		"small rows": {2, *cachedClients, 1000},
+		"small rows": {2, *cachedClients, 600},
 		"large rows": {1000, max(*cachedClients/50, 100), 45_000},
 	} {
 		t.Run(name, func(t *testing.T) { testMemory(t, everybody{models: c.models}, c.clients, c.bytes) })

@@ -12,7 +12,7 @@ const (
 	maxConnections    = 10   // store.max_connections
 	teamClients       = 100  // clients of a team
 	serveStale        = 300  // mapping.serve_stale, in seconds: what has ended stays in memory for so long
-	clientBytes       = 1072 // of cache.max_bytes, for a client with a key of its own: TestResident of cmd/extauthz
+	clientBytes       = 1152 // of cache.max_bytes, for a client with an operator's key of its own: TestResident of cmd/extauthz
 )
 
 // site is N replicas and M clients. Rates are per second and of all replicas together.

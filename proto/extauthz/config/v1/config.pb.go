@@ -825,7 +825,7 @@ type Cache struct {
 	// How long keys, teams, organizations and users are used without asking the store again.
 	Ttl *durationpb.Duration `protobuf:"bytes,1,opt,name=ttl,proto3,oneof" json:"ttl,omitempty"`
 	// How much memory the rows may take, in bytes, of whatever kind: those that are used most stay. A mapping takes some
-	// 400 bytes and a key some 650, and more with long lists of models.
+	// 450 bytes, a key some 650, both together 600 where they were registered, and more with long lists of models.
 	MaxBytes *uint32 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
 	// How much memory the remembrance of absent rows may take, in bytes, some 400 each. It is a space of its own, so that
 	// a flood of unknown claims cannot push real rows out.

@@ -10,7 +10,7 @@ import (
 
 // A list is counted for one of the keys that share it, however often that is loaded, and for each if it is not shared.
 func TestListsAreCountedOnce(t *testing.T) {
-	l := newLists()
+	l := newShared()
 	texts := func(n int) (list []string) {
 		for i := range n {
 			list = append(list, fmt.Sprint("gpt-", n, "-", i))
@@ -35,7 +35,7 @@ func TestListsAreCountedOnce(t *testing.T) {
 		if c.counted {
 			want = cache.ListBytes(c.list)
 		}
-		if got := l.bytes(c.key, l.share(c.key, c.list)); got != want {
+		if got := l.listBytes(c.key, l.list(c.key, c.list)); got != want {
 			t.Errorf("key %s, %d texts: %d bytes, want %d", c.key, len(c.list), got, want)
 		}
 	}
