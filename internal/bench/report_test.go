@@ -31,7 +31,7 @@ func save(t *testing.T, change func(*figures.Report)) {
 			t.Fatalf("%s: %v", *report, err)
 		}
 	}
-	r.Machine = figures.Machine{CPU: processor(), Cores: runtime.NumCPU(), Go: runtime.Version(), Rounds: *rounds, Burst: burst.String(), Workers: *workers, Rate: *rate}
+	r.Machine = figures.Machine{CPU: processor(), Cores: runtime.NumCPU(), Go: runtime.Version(), Rounds: *rounds, Burst: burst.String(), Workers: *workers}
 	change(&r)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -63,6 +63,8 @@ type variant struct {
 	denied bool
 	// socket has the server listen on a Unix socket.
 	socket bool
+	// answer is a file with what a no-op server answers; empty is its own.
+	answer string
 	// environment is added to the process's.
 	environment []string
 

@@ -52,8 +52,10 @@ func write(from, directory string) error {
 			cpu = cpu.with(s.Name, s.Ratio, "%.2f")
 		}
 	}
-	for _, f := range r.Envoy[1:] {
-		added = added.with(f.Name, f.P50Added, "%.0f µs")
+	for _, f := range r.Envoy {
+		if f.P50Added != 0 { // no filter adds nothing
+			added = added.with(fmt.Sprintf("%s, %d/s", f.Name, f.Rate), f.P50Added, "%.0f µs")
+		}
 	}
 	for file, render := range map[string]struct {
 		template string
@@ -100,7 +102,7 @@ func (b bars) with(name string, value float64, format string) bars {
 const (
 	rowHeight = 26
 	firstRow  = 40
-	nameWidth = 250
+	nameWidth = 370
 	barWidth  = 420 // of the longest
 )
 

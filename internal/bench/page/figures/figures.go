@@ -14,9 +14,8 @@ type Machine struct {
 	Cores   int    `json:"cores"`
 	Go      string `json:"go"`
 	Rounds  int    `json:"rounds"`
-	Burst   string `json:"burst"`            // length of one server's turn
-	Workers int    `json:"workers"`          // checks in flight
-	Rate    int    `json:"envoy_rate_per_s"` // requests a second through Envoy
+	Burst   string `json:"burst"`   // length of one server's turn
+	Workers int    `json:"workers"` // checks in flight
 }
 
 // Server is one server's medians over the rounds.
@@ -44,9 +43,13 @@ type Server struct {
 
 // Front is an Envoy with some filter: medians over the rounds, in microseconds. Added is what the filter adds to no filter.
 type Front struct {
+	Rate     int     `json:"per_s"` // requests a second
 	Name     string  `json:"name"`
 	P50      float64 `json:"p50_us"`
 	P99      float64 `json:"p99_us"`
 	P50Added float64 `json:"p50_added_us"`
 	P99Added float64 `json:"p99_added_us"`
+	// Beyond is by how much P50Added is more than that of the no-op server: the mean over the rounds, and its standard error.
+	Beyond      float64 `json:"p50_beyond_noop_us"`
+	BeyondError float64 `json:"p50_beyond_noop_se_us"`
 }
