@@ -28,8 +28,9 @@ type Options[K comparable, V any] struct {
 	NotFound error
 	// Digest names the key to [Cache.Changed], with [Digest].
 	Digest func(K) uint64
-	// Companion names a second row that was read into a value, as Digest names the key's own; false means that there is
-	// none. A change of either row forgets the value. nil means that no value has one.
+	// Companion names a second row that Load read into a value, as Digest names the key's own, to [Cache.CompanionsChanged];
+	// false means that there is none. A change of either row forgets the value. nil means that no value has one. An absence
+	// has none.
 	Companion func(V) (uint64, bool)
 	// TTL and AbsentTTL are how long a value and an absence are served, CompanionTTL how long a value with a companion is
 	// at the most. They count from the load and do not slide: a revoked grant must not live on by being used.
@@ -70,11 +71,12 @@ type Cache[K comparable, V any] struct {
 	space   *Space
 
 	// changes counts changes. A key's digest selects the place where the number of its last change is kept; changedAll
-	// is the number of the last change of every key.
-	changes    atomic.Uint64
-	places     []atomic.Pointer[place]
-	changedAll atomic.Uint64
-	noted      atomic.Uint64 // how many changes have been noted there: all of them, or less
+	// is the number of the last change of every key, changedCompanions of that of every companion.
+	changes           atomic.Uint64
+	places            []atomic.Pointer[place]
+	changedAll        atomic.Uint64
+	changedCompanions atomic.Uint64
+	noted             atomic.Uint64 // how many changes have been noted there: all of them, or less
 
 	mu      sync.Mutex
 	flights map[K]*flight[V]
@@ -240,10 +242,9 @@ func (c *Cache[K, V]) wait(ctx context.Context, key K, f *flight[V], came uint64
 }
 
 // overtaken reports whether the flight's result may be too old for a caller who joined it: its companion, which nobody
-// knew before, has changed since the load began.
+// knew before, has changed since the load began. A load that began after the caller came is new enough.
 func (c *Cache[K, V]) overtaken(f *flight[V], came uint64) bool {
-	companion := c.companion(f)
-	return companion != f.era.digest && f.era.since < came && !c.lasts(era{companion, f.era.since})
+	return f.era.since < came && !c.companionLasts(c.companion(f), f.era)
 }
 
 // companion returns the digest of the companion of the flight's result; the key's own if there is none.
@@ -362,7 +363,7 @@ func (c *Cache[K, V]) Add(key K, value V, since Instant) {
 	_, busy := c.flights[key]
 	old, fresh := c.lookup(key)
 	newer := old != nil && (fresh || old.loaded > since.elapsed)
-	if newer || busy || c.closed || !c.lasts(f.era) {
+	if newer || busy || c.closed || !c.lasts(f.era) || !c.companionLasts(c.companion(f), f.era) {
 		c.mu.Unlock()
 		return
 	}

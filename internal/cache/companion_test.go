@@ -27,11 +27,26 @@ func TestAChangeOfTheCompanionForgetsTheValue(t *testing.T) {
 	expect(t, c, "a", 1, false)
 	expectAbsent(t, c, "b", false)
 	s.set("a", 2)
-	c.Changed([]uint64{digest("another")})
+	c.CompanionsChanged([]uint64{digest("another")})
 	expect(t, c, "a", 1, true)
-	c.Changed([]uint64{digest("companion")})
+	c.CompanionsChanged([]uint64{digest("companion")})
 	expect(t, c, "a", 2, false)
+	s.set("a", 3)
+	c.CompanionsChanged(nil)
+	expect(t, c, "a", 3, false)
 	expectAbsent(t, c, "b", true) // an absence has none
+}
+
+// A value that was read before its companion changed is not kept.
+func TestAddBesideAChangeOfTheCompanion(t *testing.T) {
+	c, s, _ := setUpCompanion(t, map[string]int{"a": 2})
+	began := c.Now()
+	c.CompanionsChanged([]uint64{digest("companion")})
+	c.Add("a", 1, began)
+	expect(t, c, "a", 2, false)
+	if loads := s.loads.Load(); loads != 1 {
+		t.Errorf("%d loads, want 1", loads)
+	}
 }
 
 func TestAValueLivesNoLongerThanItsCompanion(t *testing.T) {
@@ -66,7 +81,7 @@ func TestTheCompanionChangesDuringALoad(t *testing.T) {
 		}
 		get("before", 1)
 		s.set("a", 2)
-		c.Changed([]uint64{digest("companion")})
+		c.CompanionsChanged([]uint64{digest("companion")})
 		get("after", 2)
 		get("after", 2)
 		close(s.hold)

@@ -1,5 +1,7 @@
 package cache
 
+import "sync/atomic"
+
 // era is the time of a key from one instant, as the number of the last change of any key, to the key's next change.
 type era struct{ digest, since uint64 }
 
@@ -39,13 +41,18 @@ func (c *Cache[K, V]) holds(e *entry[K, V]) bool {
 	if since == counted {
 		return true
 	}
-	if !c.lasts(era{e.digest, since}) || !c.lasts(era{e.companion, since}) {
+	if !c.lasts(era{e.digest, since}) || !c.companionLasts(e.companion, era{e.digest, since}) {
 		return false
 	}
 	if noted == counted {
 		e.since.Store(counted)
 	}
 	return true
+}
+
+// companionLasts reports whether the companion of a value of the era has not changed, or is none.
+func (c *Cache[K, V]) companionLasts(companion uint64, e era) bool {
+	return companion == e.digest || c.changedCompanions.Load() <= e.since && c.lasts(era{companion, e.since})
 }
 
 // last returns the number of the key's last change, or a greater one.
@@ -58,17 +65,15 @@ func (p *place) last(digest uint64) uint64 {
 	return p.others
 }
 
-// with returns the place with one more change.
+// with returns the place with one more change. It may be noted after later ones: the key's last may be among the others.
 func (p *place) with(digest, number uint64) *place {
-	next := &place{latest: []change{{digest, number}}}
 	if p == nil {
-		return next
+		return &place{latest: []change{{digest, number}}}
 	}
-	next.others = p.others
+	next := &place{latest: []change{{digest, max(number, p.last(digest))}}, others: p.others}
 	for _, change := range p.latest {
 		switch {
 		case change.digest == digest:
-			next.latest[0].number = max(number, change.number)
 		case len(next.latest) < latestChanges:
 			next.latest = append(next.latest, change)
 		default:
@@ -92,13 +97,25 @@ func (c *Cache[K, V]) Changed(digests []uint64) {
 	}
 }
 
+// CompanionsChanged forgets the values whose companions have these digests; every value that has one if there are none.
+func (c *Cache[K, V]) CompanionsChanged(digests []uint64) {
+	if len(digests) == 0 {
+		c.changeAll(&c.changedCompanions)
+	}
+	for _, digest := range digests {
+		c.change(digest)
+	}
+}
+
 // InvalidateAll forgets everything, as Invalidate does for one key.
-func (c *Cache[K, V]) InvalidateAll() {
+func (c *Cache[K, V]) InvalidateAll() { c.changeAll(&c.changedAll) }
+
+func (c *Cache[K, V]) changeAll(last *atomic.Uint64) {
 	number := c.changes.Add(1)
 	defer c.noted.Add(1)
 	for {
-		old := c.changedAll.Load()
-		if old >= number || c.changedAll.CompareAndSwap(old, number) {
+		old := last.Load()
+		if old >= number || last.CompareAndSwap(old, number) {
 			return
 		}
 	}

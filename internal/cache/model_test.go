@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,20 +62,21 @@ type model struct {
 	down    bool
 	loads   []*load
 
-	floor     map[string]floor
+	floor     map[string]int // per key or companion: the last commit of the row that the cache was told of by it, or that it gave to somebody
 	overlaps  map[string]int // per key: loads that began beside an older one, which may then read more than they
 	connected bool
 	untold    []told // commits that will be told
 	ended     atomic.Bool
 }
 
-// commit is one state of a row.
+// commit is one state of a row, which names its companion, if it has one.
 type commit struct {
-	at    time.Time
-	found bool
+	at        time.Time
+	found     bool
+	companion string
 }
 
-// row is what the cache gets: the number of its commit, and the name of its companion. "" is none.
+// row is what the cache gets: the number of its commit, and its companion.
 type row struct {
 	commit    int
 	companion string
@@ -82,20 +84,9 @@ type row struct {
 
 func (r row) digest() (uint64, bool) { return digest(r.companion), r.companion != "" }
 
-// floor is the last commit of a key that the cache was told of, or that it gave to somebody. An absence has no companion: to
-// be told by it is nothing to an absence.
-type floor struct{ value, absence int }
-
-func (f floor) atLeast(state int, absence bool) floor {
-	f.value = max(f.value, state)
-	if absence {
-		f.absence = max(f.absence, state)
-	}
-	return f
-}
-
-// companions are of the rows that have one. A commit may be told as its own.
-var companions = map[string]string{"a": "a's"}
+// modelCompanions are the companions that a row may have. A commit that leaves the row with the one that it had may be told as
+// the companion's.
+var modelCompanions = map[string][]string{"a": {"", "a's", "a's other"}, "b": {""}}
 
 // told is how a commit is told: by its key or its companion's.
 type told struct{ key, name string }
@@ -108,7 +99,7 @@ type load struct {
 
 func newModel(t *rapid.T, bubble *testing.T) *model {
 	m := &model{
-		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]floor{}, overlaps: map[string]int{},
+		connected: true, t: t, feed: cache.NewFeed(modelBlind, nil), floor: map[string]int{}, overlaps: map[string]int{},
 		history: map[string][]commit{"a": {{found: true}}, "b": {{found: false}}},
 	}
 	m.feed.Open(time.Now())
@@ -155,7 +146,7 @@ func (m *model) load(ctx context.Context, key string) (row, error) {
 	case !history[len(history)-1].found:
 		return row{}, errAbsent
 	}
-	return row{len(history) - 1, companions[key]}, nil
+	return row{len(history) - 1, history[len(history)-1].companion}, nil
 }
 
 func (l *load) step(ctx context.Context) bool {
@@ -230,7 +221,15 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"forget all": func(*rapid.T) {
 			m.cache.InvalidateAll()
 			for key := range m.history {
-				m.know(told{key, key}, len(m.history[key])-1)
+				m.know(key, len(m.history[key])-1)
+			}
+		},
+		"forget all with a companion": func(*rapid.T) {
+			m.cache.CompanionsChanged(nil)
+			for key, names := range modelCompanions {
+				for _, name := range names[1:] {
+					m.know(name, len(m.history[key])-1)
+				}
 			}
 		},
 		"time": func(t *rapid.T) {
@@ -274,19 +273,26 @@ func (m *model) commit(t *rapid.T, key string) {
 		m.tell(len(m.untold))
 	case "ours":
 		m.cache.Changed([]uint64{digest(name)})
-		m.know(told{key, name}, len(m.history[key])-1)
+		m.know(name, len(m.history[key])-1)
 	}
 }
 
-// write returns what the commit is told as: where the row was there before and still is, it may be its companion's.
+// write returns what the commit is told as.
 func (m *model) write(t *rapid.T, key string, found bool) (name string) {
-	name = key
-	if before := m.history[key]; companions[key] != "" && found && before[len(before)-1].found && rapid.Bool().Draw(t, "companion") {
-		name = companions[key]
+	before := m.history[key][len(m.history[key])-1]
+	next := commit{found: found}
+	switch {
+	case found && before.companion != "" && rapid.Bool().Draw(t, "of the companion"):
+		name, next.companion = before.companion, before.companion
+	case found:
+		name, next.companion = key, rapid.SampledFrom(modelCompanions[key]).Draw(t, "companion")
+	default:
+		name = key
 	}
 	time.Sleep(time.Microsecond) // no two events are at once
 	m.mu.Lock()
-	m.history[key] = append(m.history[key], commit{time.Now(), found})
+	next.at = time.Now()
+	m.history[key] = append(m.history[key], next)
 	m.mu.Unlock()
 	if m.connected {
 		m.untold = append(m.untold, told{key, name})
@@ -307,7 +313,7 @@ func (m *model) tell(most int) {
 				state--
 			}
 		}
-		m.know(next, state)
+		m.know(next.name, state)
 	}
 }
 
@@ -327,10 +333,10 @@ func (m *model) confirm(t *rapid.T) {
 }
 
 // know notes that from here on nobody may get an older state of the row.
-func (m *model) know(by told, state int) {
+func (m *model) know(name string, state int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.floor[by.key] = m.floor[by.key].atLeast(state, by.name == by.key)
+	m.floor[name] = max(m.floor[name], state)
 }
 
 // ask asks the cache as nobody.
@@ -339,7 +345,7 @@ func (m *model) ask(key string) { m.askAs(key, len(m.near)) }
 // askAs asks the cache as one of the callers, and checks the answer whenever it comes.
 func (m *model) askAs(key string, caller int) {
 	m.mu.Lock()
-	floor, overlaps, asked := m.floor[key], m.overlaps[key], time.Now()
+	floor, overlaps, asked := maps.Clone(m.floor), m.overlaps[key], time.Now()
 	m.mu.Unlock()
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), modelDeadline)
@@ -353,35 +359,33 @@ func (m *model) askAs(key string, caller int) {
 		}
 		state, ok := m.permitted(key, floor, asked, value.commit, origin, err != nil)
 		if !ok {
-			m.t.Errorf("%s, asked %s ago: got %+v, origin %d, %v; not to be older than commit %+v", key, time.Since(asked), value, origin, err, floor)
+			m.t.Errorf("%s, asked %s ago: got %+v, origin %d, %v; not to be older than commits %v", key, time.Since(asked), value, origin, err, floor)
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if overlaps == m.overlaps[key] {
-			m.floor[key] = m.floor[key].atLeast(state, true)
+			m.floor[key] = max(m.floor[key], state)
 		}
 	}()
 	synctest.Wait()
 }
 
 // permitted returns the oldest state of the row that is the answer and not too old.
-func (m *model) permitted(key string, floor floor, asked time.Time, value int, origin cache.Origin, absent bool) (state int, ok bool) {
+func (m *model) permitted(key string, floor map[string]int, asked time.Time, value int, origin cache.Origin, absent bool) (state int, ok bool) {
 	oldest := asked.Add(-max(modelBlind, modelTimeout)) // a load may have been under way
 	switch {
 	case origin == cache.Stale && absent:
 		oldest = time.Now().Add(-modelAbsentTTL - modelStale)
-	case origin == cache.Stale && companions[key] != "":
-		oldest = time.Now().Add(-modelShortTTL - modelStale)
 	case origin == cache.Stale:
 		oldest = time.Now().Add(-modelTTL - modelStale)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	history, n := m.history[key], floor.value
-	if absent {
-		n = floor.absence
-	}
-	for ; n < len(history); n++ {
+	history := m.history[key]
+	for n := floor[key]; n < len(history); n++ {
+		if n < floor[history[n].companion] {
+			continue
+		}
 		replaced := n+1 < len(history) && history[n+1].at.Before(oldest)
 		if history[n].found != absent && (absent || n == value) && !replaced {
 			return n, true

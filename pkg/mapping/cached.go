@@ -48,7 +48,7 @@ func NewCached(store Store, o CacheOptions) *Cached {
 		Load: func(ctx context.Context, subject Subject) (kept, error) {
 			return loadBoth(ctx, store, byID, known, subject)
 		}, NotFound: teams.ErrNotFound, TTL: o.MappingTTL, AbsentTTL: o.AbsentTTL,
-		Companion: kept.ownDigest, CompanionTTL: o.KeyTTL,
+		Companion: kept.companion, CompanionTTL: o.KeyTTL,
 		Space: o.Space, Size: known.keptSize, LoadTimeout: o.LoadTimeout, ServeStale: o.ServeStale, Feed: o.Feed,
 		// Without the issuer: a mapping for any issuer counts for the callers of each.
 		Digest: func(s Subject) uint64 { return cache.Digest(s.Claim, s.Value) },
@@ -66,7 +66,7 @@ type kept struct {
 // found is a mapping, and the key that it names if that is kept with it.
 type found struct {
 	Mapping
-	own    *keys.Key
+	own    *registered
 	origin cache.Origin
 }
 
@@ -75,19 +75,11 @@ func (k kept) found(of Subject, origin cache.Origin) found {
 		of.Issuer = ""
 	}
 	m := Mapping{Issuer: of.Issuer, Claim: of.Claim, Value: of.Value, KeyID: k.keyID, Active: k.active, AutoRegistered: k.autoRegistered}
-	if k.own == nil {
-		return found{m, nil, origin}
-	}
-	return found{m, k.own.key(k.keyID), origin}
+	return found{m, k.own, origin}
 }
 
-// ownDigest makes a mapping that has its key with it as short-lived as the key.
-func (k kept) ownDigest() (uint64, bool) {
-	if k.own == nil {
-		return 0, false
-	}
-	return keyDigest(k.keyID), true
-}
+// companion names the key that is kept with a mapping.
+func (k kept) companion() (uint64, bool) { return keyDigest(k.keyID), k.own != nil }
 
 func keyDigest(id keys.ID) uint64 { return cache.Digest(string(id)) }
 
@@ -165,13 +157,13 @@ func (c *Cached) MappingsChanged(digests []uint64) { c.mappings.Changed(digests)
 // KeysChanged forgets the keys whose ids have these digests; none means all keys.
 func (c *Cached) KeysChanged(digests []uint64) {
 	c.keys.Changed(digests)
-	c.mappings.Changed(digests) // those that have the key with them
+	c.mappings.CompanionsChanged(digests)
 }
 
 // Changed forgets everything.
 func (c *Cached) Changed() {
-	c.MappingsChanged(nil)
-	c.KeysChanged(nil)
+	c.mappings.InvalidateAll()
+	c.keys.InvalidateAll()
 }
 
 // Lookup implements [Store].
@@ -180,7 +172,10 @@ func (c *Cached) Lookup(ctx context.Context, subject Subject) (*Mapping, *keys.K
 	if err != nil {
 		return nil, nil, err
 	}
-	return &m.Mapping, m.own, nil
+	if m.own == nil {
+		return &m.Mapping, nil, nil
+	}
+	return &m.Mapping, m.own.key(m.KeyID), nil
 }
 
 // mapping is Lookup, and where the answer comes from.

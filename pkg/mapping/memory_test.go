@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,23 +20,30 @@ import (
 
 var cachedClients = flag.Int("clients", 5_000, "mappings, each with a key of its own, of TestMemory")
 
-// everybody is a store in which each client has a mapping and a key with so many models, as a registration writes them.
-// Each answer is new, as from a database.
+// everybody is a store in which each client has a mapping and a key with so many models, as a registration writes them, of a
+// team with models of its own that has so many members; 0 is all. Each answer is new, as from a database.
 type everybody struct {
 	mapping.Store
-	models int
+	models, members int
 }
 
 func (e everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mapping, *keys.Key, error) {
 	id := keys.Secret("sk-" + s.Value).ID()
-	text := strings.Clone
+	text, team := strings.Clone, "research"
+	if e.members > 0 {
+		n, err := strconv.Atoi(s.Value[len(s.Value)-12:])
+		if err != nil {
+			return nil, nil, err
+		}
+		team = fmt.Sprintf("team-%d", n/e.members)
+	}
 	m := &mapping.Mapping{Issuer: token.IssuerURL(text(string(issuer))), Claim: text(s.Claim), Value: text(s.Value), KeyID: id, Active: true, AutoRegistered: true}
 	key := &keys.Key{
-		ID: keys.ID(text(string(id))), Alias: "auto-" + string(id[:12]), TeamID: teams.TeamID(text("research")), UserID: teams.UserID(text(s.Value)),
+		ID: keys.ID(text(string(id))), Alias: "auto-" + string(id[:12]), TeamID: teams.TeamID(text(team)), UserID: teams.UserID(text(s.Value)),
 		AutoRegistered: true, JWTOnly: true, ExpiresAt: time.Now().Add(time.Hour),
 	}
 	for n := range e.models {
-		key.Models = append(key.Models, fmt.Sprintf("gpt-4o-%d*", n))
+		key.Models = append(key.Models, fmt.Sprintf("%s-4o-%d*", team, n))
 	}
 	return m, key, nil
 }
@@ -43,11 +51,16 @@ func (e everybody) Lookup(_ context.Context, s mapping.Subject) (*mapping.Mappin
 // TestMemory compares what cached clients take with what one may, and, when there are more of them than a budget has room
 // for, with the budget.
 func TestMemory(t *testing.T) {
-	for name, c := range map[string]struct{ models, clients, bytes int }{
-		"small rows": {2, *cachedClients, 600},
-		"large rows": {1000, max(*cachedClients/50, 100), 45_000},
+	for name, c := range map[string]struct {
+		store          everybody
+		clients, bytes int
+	}{
+		"small rows":      {everybody{models: 2}, *cachedClients, 600},
+		"large rows":      {everybody{models: 1000}, max(*cachedClients/50, 100), 45_000},
+		"teams of one":    {everybody{models: 30, members: 1}, *cachedClients, 2_400},
+		"teams of twenty": {everybody{models: 30, members: 20}, *cachedClients, 800},
 	} {
-		t.Run(name, func(t *testing.T) { testMemory(t, everybody{models: c.models}, c.clients, c.bytes) })
+		t.Run(name, func(t *testing.T) { testMemory(t, c.store, c.clients, c.bytes) })
 	}
 }
 

@@ -305,8 +305,8 @@ type caller struct {
 
 func (r *Resolver) use(ctx context.Context, subject Subject, m found, c caller, rule *Rule) (Result, error) {
 	result, err := r.key(ctx, m, SourceMapping)
-	if err == nil && m.origin == cache.Cached && m.AutoRegistered && result.Key.Blocked {
-		// Another replica may have bound the caller to a new key since this mapping was cached.
+	if err == nil && m.origin == cache.Cached && m.own == nil && m.AutoRegistered && result.Key.Blocked {
+		// The key is newer than the mapping: another replica may have bound the caller to another one in between.
 		r.store.forget(subject)
 		if m, err = r.store.mapping(ctx, subject); err != nil {
 			return Result{}, err
@@ -327,17 +327,14 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, old keys.ID, c c
 	if err != nil {
 		return Result{}, err
 	}
-	var rebound found
 	err = r.rate.Do(subject.Issuer, func() error {
-		written, err := r.store.Rebind(ctx, subject, old, key, r.config.MaxKeysPerTeam)
-		if err == nil {
-			rebound.Mapping = *written
-		}
+		_, err := r.store.Rebind(ctx, subject, old, key, r.config.MaxKeysPerTeam)
 		return err
 	})
-	if errors.Is(err, ErrConflict) {
-		rebound, err = r.store.mapping(ctx, subject) // another replica was first: take its row, once
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return Result{}, err
 	}
+	rebound, err := r.store.mapping(ctx, subject) // ours, or that of another replica that was first: once
 	if err != nil {
 		return Result{}, err
 	}
@@ -374,18 +371,22 @@ func (r *Resolver) key(ctx context.Context, m found, source Source) (Result, err
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
-	key, origin, err := m.own, m.origin, error(nil)
-	if key == nil {
-		key, origin, err = r.store.key(ctx, m.KeyID)
+	if m.own != nil {
+		return keyed(ctx, m, m.own.key(m.KeyID), m.origin, source), nil
 	}
+	key, origin, err := r.store.key(ctx, m.KeyID)
 	if errors.Is(err, teams.ErrNotFound) {
 		return Result{}, fmt.Errorf("%w: its key does not exist", ErrDisabled)
 	}
 	if err != nil {
 		return Result{}, err
 	}
+	return keyed(ctx, m, key, origin, source), nil
+}
+
+func keyed(ctx context.Context, m found, key *keys.Key, origin cache.Origin, source Source) Result {
 	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(origin))
-	return result(m.Mapping, key, source), nil
+	return result(m.Mapping, key, source)
 }
 
 func result(m Mapping, key *keys.Key, source Source) Result {

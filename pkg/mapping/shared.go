@@ -1,11 +1,13 @@
 package mapping
 
 import (
+	"fmt"
 	"hash/maphash"
 	"reflect"
 	"slices"
 	"sync/atomic"
 	"unique"
+	"weak"
 
 	"github.com/extauthz/extauthz/internal/cache"
 	"github.com/extauthz/extauthz/pkg/keys"
@@ -17,7 +19,7 @@ import (
 type shared struct {
 	seed  maphash.Seed
 	lists [seenPlaces]atomic.Pointer[seen[[]string]]
-	terms [seenPlaces]atomic.Pointer[seen[keys.Key]]
+	terms [seenPlaces]atomic.Pointer[weak.Pointer[seen[keys.Key]]] // those that some key has
 }
 
 // seen is what nobody changes, and the first key that had it.
@@ -43,12 +45,8 @@ func (s *shared) list(id keys.ID, list []string) []string {
 	if before := at.Load(); before != nil && slices.Equal(before.value, list) {
 		return before.value
 	}
-	made := &seen[[]string]{make([]string, len(list)), id}
-	for n, text := range list {
-		made.value[n] = shareText(text)
-	}
-	at.Store(made)
-	return made.value
+	at.Store(&seen[[]string]{list, id})
+	return list
 }
 
 // listBytes is what the key's list takes on the heap; nothing where it is another's.
@@ -68,12 +66,23 @@ func (s *shared) termsOf(id keys.ID, terms keys.Key) *seen[keys.Key] {
 	if len(terms.Models) > maxShared || len(terms.AllowedRoutes) > maxShared {
 		return made
 	}
-	at := &s.terms[s.place(append(slices.Clone(terms.Models), string(terms.TeamID), string(terms.OrganizationID))...)]
-	if before := at.Load(); before != nil && reflect.DeepEqual(before.value, terms) {
-		return before
+	at := &s.terms[s.place(terms.Models...)^s.place(terms.AllowedRoutes...)^s.place(string(terms.TeamID), string(terms.OrganizationID),
+		fmt.Sprint(terms.Blocked, terms.JWTOnly, terms.IdleTimeout, terms.Budget.Window), number(terms.Budget.Max), number(terms.Limits.RPM), number(terms.Limits.TPM))]
+	if known := at.Load(); known != nil {
+		if before := known.Value(); before != nil && reflect.DeepEqual(before.value, terms) {
+			return before
+		}
 	}
-	at.Store(made)
+	known := weak.Make(made)
+	at.Store(&known)
 	return made
+}
+
+func number[T ~int64](n *T) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprint(*n)
 }
 
 func (s *shared) place(texts ...string) uint64 {
