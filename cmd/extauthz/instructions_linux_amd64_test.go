@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,7 +85,10 @@ func countInstructions(t *testing.T) (checks []int, functions []function) {
 	out, err := c.StdoutPipe()
 	must(t, err)
 	must(t, c.Start())
-	defer c.Wait() //nolint:errcheck // it is killed
+	defer func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}()
 	defer time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() }).Stop()
 	thread, lines := 0, bufio.NewScanner(out)
 	for thread == 0 && lines.Scan() {
@@ -111,7 +115,11 @@ func stopAll(t *testing.T, p *os.Process) (release func()) {
 	for _, entry := range entries {
 		thread, err := strconv.Atoi(entry.Name())
 		must(t, err)
-		must(t, syscall.PtraceAttach(thread))
+		if err := syscall.PtraceAttach(thread); errors.Is(err, syscall.EPERM) && len(threads) == 0 {
+			t.Skipf("this system lets nobody trace a child, so that instructions are not counted: %v", err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
 		_, err = syscall.Wait4(thread, nil, syscall.WALL, nil)
 		must(t, err)
 		threads = append(threads, thread)
