@@ -58,7 +58,7 @@ func TestMemory(t *testing.T) {
 		"small rows":      {everybody{models: 2}, *cachedClients, 600},
 		"large rows":      {everybody{models: 1000}, max(*cachedClients/50, 100), 45_000},
 		"teams of one":    {everybody{models: 30, members: 1}, *cachedClients, 2_400},
-		"teams of twenty": {everybody{models: 30, members: 20}, *cachedClients, 800},
+		"teams of twenty": {everybody{models: 5, members: 20}, *cachedClients, 700},
 	} {
 		t.Run(name, func(t *testing.T) { testMemory(t, c.store, c.clients, c.bytes) })
 	}

@@ -327,14 +327,17 @@ func (r *Resolver) rebind(ctx context.Context, subject Subject, old keys.ID, c c
 	if err != nil {
 		return Result{}, err
 	}
+	var rebound found
 	err = r.rate.Do(subject.Issuer, func() error {
-		_, err := r.store.Rebind(ctx, subject, old, key, r.config.MaxKeysPerTeam)
+		written, err := r.store.Rebind(ctx, subject, old, key, r.config.MaxKeysPerTeam)
+		if err == nil {
+			rebound.Mapping = *written
+		}
 		return err
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
-		return Result{}, err
+	if errors.Is(err, ErrConflict) {
+		rebound, err = r.store.mapping(ctx, subject) // another replica was first: take its row, once
 	}
-	rebound, err := r.store.mapping(ctx, subject) // ours, or that of another replica that was first: once
 	if err != nil {
 		return Result{}, err
 	}
