@@ -152,7 +152,8 @@ func (n *modelNames) addPath(path string) {
 	}
 }
 
-// addAction reads NAME/ACTION. What ends in no known action hides its name.
+// addAction reads NAME/ACTION. What ends in no known action hides its name. A name may hold slashes, but no segment that
+// begins as an action: that would be the end of the name to one who looks no further.
 func (n *modelNames) addAction(rest string, actions ...string) {
 	longest := ""
 	for _, action := range actions {
@@ -166,7 +167,7 @@ func (n *modelNames) addAction(rest string, actions ...string) {
 	}
 	name := strings.TrimSuffix(rest, "/"+longest)
 	for _, action := range actions {
-		n.ambiguous = n.ambiguous || strings.Contains(strings.ToLower(name), "/"+action+"/")
+		n.ambiguous = n.ambiguous || strings.Contains(strings.ToLower(name), "/"+action)
 	}
 	n.add(name)
 }

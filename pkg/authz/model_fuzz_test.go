@@ -56,6 +56,7 @@ func hidingRequests() []modelRequest {
 		{"/bedrock/model/o1/Invoke", "application/json", `{"model":"ok"}`}, {"/v1beta/models/o1:generateContent-ok:generateContent", "application/json", "{}"},
 		{"/openai/deployments/o1/chat/completions/x-ok/chat/completions", "application/json", "{}"},
 		{"/openai/models/ok:x/deployments/o1/chat/completions", "application/json", "{}"},
+		{"/bedrock/model/o1/invoked/x-ok/invoke", "application/json", "{}"}, {"/openai/deployments/o1/embeddings-ok/chat/completions", "application/json", "{}"},
 	}
 }
 
