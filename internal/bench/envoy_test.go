@@ -143,13 +143,7 @@ func round(t *testing.T, fronts []*front, perSecond int) map[string]latencies {
 }
 
 func medians(list []latencies) latencies {
-	of := func(field func(latencies) float64) float64 {
-		values := make([]float64, len(list))
-		for n, l := range list {
-			values[n] = field(l)
-		}
-		return median(values)
-	}
+	of := func(field func(latencies) float64) float64 { return median(valuesOf(list, field)) }
 	return latencies{
 		of(func(l latencies) float64 { return l.p50 }), of(func(l latencies) float64 { return l.p99 }),
 		of(func(l latencies) float64 { return l.p50Added }), of(func(l latencies) float64 { return l.p99Added }),
@@ -162,15 +156,13 @@ func summarizeFront(perSecond int, name string, rounds, noop []latencies) figure
 	if name == noFilter || len(rounds) != len(noop) {
 		return f
 	}
-	squares, count := 0.0, float64(len(rounds))
+	beyond := make([]float64, len(rounds))
 	for n := range rounds {
-		f.Beyond += (rounds[n].p50Added - noop[n].p50Added) / count
+		beyond[n] = rounds[n].p50Added - noop[n].p50Added
 	}
-	for n := range rounds {
-		off := rounds[n].p50Added - noop[n].p50Added - f.Beyond
-		squares += off * off
-	}
-	f.BeyondError = math.Sqrt(squares / max(count-1, 1) / count)
+	mean, squares := meanOf(beyond)
+	count := float64(len(rounds))
+	f.Beyond, f.BeyondError = mean, math.Sqrt(squares/max(count-1, 1)/count)
 	return f
 }
 

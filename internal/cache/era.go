@@ -88,19 +88,17 @@ func (p *place) with(digest, number uint64) *place {
 func (c *Cache[K, V]) Invalidate(key K) { c.change(c.options.Digest(key)) }
 
 // Changed forgets the keys with these digests, as Invalidate does; every key if there are none.
-func (c *Cache[K, V]) Changed(digests []uint64) {
-	if len(digests) == 0 {
-		c.InvalidateAll()
-	}
-	for _, digest := range digests {
-		c.change(digest)
-	}
-}
+func (c *Cache[K, V]) Changed(digests []uint64) { c.changeEach(digests, &c.changedAll) }
 
 // CompanionsChanged forgets the values whose companions have these digests; every value that has one if there are none.
 func (c *Cache[K, V]) CompanionsChanged(digests []uint64) {
+	c.changeEach(digests, &c.changedCompanions)
+}
+
+// changeEach notes a change of each digest. If there are none, all whose last change is kept there have changed.
+func (c *Cache[K, V]) changeEach(digests []uint64, all *atomic.Uint64) {
 	if len(digests) == 0 {
-		c.changeAll(&c.changedCompanions)
+		c.changeAll(all)
 	}
 	for _, digest := range digests {
 		c.change(digest)

@@ -204,6 +204,14 @@ func (c *Cached) Key(ctx context.Context, id keys.ID) (*keys.Key, error) {
 	return key, err
 }
 
+// keyOf returns the key that a mapping names, and where it comes from.
+func (c *Cached) keyOf(ctx context.Context, m found) (*keys.Key, cache.Origin, error) {
+	if m.own != nil {
+		return m.own.key(m.KeyID), m.origin, nil
+	}
+	return c.key(ctx, m.KeyID)
+}
+
 // key is Key, and where the answer comes from.
 func (c *Cached) key(ctx context.Context, id keys.ID) (*keys.Key, cache.Origin, error) {
 	return get(ctx, c.keys, id)

@@ -374,22 +374,15 @@ func (r *Resolver) key(ctx context.Context, m found, source Source) (Result, err
 	if !m.Active {
 		return Result{}, ErrDisabled
 	}
-	if m.own != nil {
-		return keyed(ctx, m, m.own.key(m.KeyID), m.origin, source), nil
-	}
-	key, origin, err := r.store.key(ctx, m.KeyID)
+	key, origin, err := r.store.keyOf(ctx, m)
 	if errors.Is(err, teams.ErrNotFound) {
 		return Result{}, fmt.Errorf("%w: its key does not exist", ErrDisabled)
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	return keyed(ctx, m, key, origin, source), nil
-}
-
-func keyed(ctx context.Context, m found, key *keys.Key, origin cache.Origin, source Source) Result {
 	trace.From(ctx).Add("mapping", "virtual key %q (%s)", key.Alias, from(origin))
-	return result(m.Mapping, key, source)
+	return result(m.Mapping, key, source), nil
 }
 
 func result(m Mapping, key *keys.Key, source Source) Result {
